@@ -1,0 +1,270 @@
+//! A container as dockwarden sees it: the facts that a rule may look at and that people are
+//! shown, in our words. What the engine did not tell is `None`, never a guess.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::image;
+
+/// A container's full id: 64 hex digits, the only name that is ever acted on.
+///
+/// A container can be *named* like another's short id and then wins the engine's look-up; a full
+/// id always means itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContainerId(Arc<str>);
+
+impl ContainerId {
+    /// `None` unless `text` is 64 lower-case hex digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_full = text.len() == 64
+            && text
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        is_full.then(|| Self(text.into()))
+    }
+
+    /// All 64 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The 12 digits that Docker's own tables show.
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl Serialize for ContainerId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ContainerId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text)
+            .ok_or_else(|| serde::de::Error::custom("a container id has 64 hex digits"))
+    }
+}
+
+/// A container's state, in the engine's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Never started.
+    Created,
+    /// Its process runs.
+    Running,
+    /// Frozen; resumes with `unpause`.
+    Paused,
+    /// Between two lives under a restart policy.
+    Restarting,
+    /// Being removed.
+    Removing,
+    /// Its process ended.
+    Exited,
+    /// A removal failed half-way.
+    Dead,
+    /// A word that this version does not know, or none.
+    Unknown,
+}
+
+impl State {
+    /// Every state, in the order in which a container passes them.
+    pub const ALL: [Self; 8] = [
+        Self::Created,
+        Self::Running,
+        Self::Paused,
+        Self::Restarting,
+        Self::Removing,
+        Self::Exited,
+        Self::Dead,
+        Self::Unknown,
+    ];
+
+    /// The engine's word for it; everything unheard of is [`State::Unknown`].
+    pub fn parse(word: &str) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|state| state.as_str() == word)
+            .unwrap_or(Self::Unknown)
+    }
+
+    /// The engine's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Removing => "removing",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether its program runs, or will again without anyone's doing. An unknown state counts
+    /// as running: a newer engine's word must not shelter a container.
+    pub fn is_live(self) -> bool {
+        match self {
+            Self::Running | Self::Paused | Self::Restarting | Self::Unknown => true,
+            Self::Created | Self::Removing | Self::Exited | Self::Dead => false,
+        }
+    }
+}
+
+/// A port as the engine lists it, published or only exposed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Address on the host; empty when not published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+    /// Port inside the container.
+    pub private_port: u16,
+    /// Port on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_port: Option<u16>,
+    /// `tcp`, `udp`, `sctp`, or whatever the engine says.
+    #[serde(rename = "type")]
+    pub protocol: String,
+}
+
+/// What is known of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// The full id.
+    pub id: ContainerId,
+    /// Its name without the leading slash; never an alias from `--link`.
+    pub name: Option<String>,
+    /// What it was created from, as typed; `sha256:…` in a list once that name means another image.
+    pub image: Option<String>,
+    /// The full id of its image; empty for a container without an image.
+    pub image_id: Option<String>,
+    /// The tags and repo digests of its image when it was first seen; only asked for where `image`
+    /// is an id.
+    pub image_names: Vec<String>,
+    /// Its labels; `None` when they are absent or too large to be read.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Where it is in its life.
+    pub state: State,
+    /// The engine's sentence about the state, such as `Up 3 minutes`.
+    pub status_text: Option<String>,
+    /// When it was created, by the engine's clock.
+    pub created_at: Option<Timestamp>,
+    /// When its process last started, by the engine's clock. Lists don't tell.
+    pub started_at: Option<Timestamp>,
+    /// Its ports.
+    pub ports: Vec<Port>,
+    /// `HostConfig.NetworkMode`, such as `bridge`, `host` or `container:<id>`.
+    pub network_mode: Option<String>,
+}
+
+impl Container {
+    /// A container of which nothing but the id is known.
+    pub fn new(id: ContainerId) -> Self {
+        Self {
+            id,
+            name: None,
+            image: None,
+            image_id: None,
+            image_names: Vec::new(),
+            labels: None,
+            state: State::Unknown,
+            status_text: None,
+            created_at: None,
+            started_at: None,
+            ports: Vec::new(),
+            network_mode: None,
+        }
+    }
+
+    /// Whether `image` is an id of this container's own image and so tells no name.
+    pub fn image_is_id(&self) -> bool {
+        match (&self.image, &self.image_id) {
+            (Some(image), Some(image_id)) => {
+                image::is_id(image) || image::is_id_of(image, image_id)
+            }
+            (Some(image), None) => image::is_id(image),
+            (None, _) => false,
+        }
+    }
+
+    /// The names by which rules may know its image.
+    pub fn names_of_image(&self) -> impl Iterator<Item = &str> {
+        let typed = self.image.as_deref().filter(|_| !self.image_is_id());
+        let remembered = if typed.is_none() {
+            self.image_names.as_slice()
+        } else {
+            &[]
+        };
+        typed
+            .into_iter()
+            .chain(remembered.iter().map(String::as_str))
+    }
+
+    /// The id of the container whose network namespace it joins.
+    pub fn joined_network(&self) -> Option<ContainerId> {
+        let mode = self.network_mode.as_deref()?;
+        ContainerId::parse(mode.strip_prefix("container:")?)
+    }
+
+    /// A name for people: its own, or the short id.
+    pub fn display_name(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.id.short())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_full_ids_are_ids() {
+        assert!(ContainerId::parse(&"ab".repeat(32)).is_some());
+        for text in [
+            "",
+            "abc",
+            &"AB".repeat(32),
+            &"ab".repeat(33),
+            &"zz".repeat(32),
+        ] {
+            assert!(ContainerId::parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unheard_of_state_counts_as_running() {
+        assert_eq!(State::parse("checkpointing"), State::Unknown);
+        assert!(State::Unknown.is_live());
+        for state in State::ALL {
+            assert_eq!(State::parse(state.as_str()), state);
+        }
+    }
+
+    #[test]
+    fn an_id_gives_way_to_the_remembered_names() {
+        let mut container = Container::new(ContainerId::parse(&"ab".repeat(32)).expect("full"));
+        container.image_id = Some(format!("sha256:{}", "1a".repeat(32)));
+        container.image_names = vec!["nginx:1".to_owned()];
+        for (typed, names) in [
+            ("1a1a", vec!["nginx:1"]),
+            (&format!("sha256:{}", "1a".repeat(32)), vec!["nginx:1"]),
+            ("c9e5", vec!["c9e5"]),
+            ("busybox", vec!["busybox"]),
+        ] {
+            container.image = Some(typed.to_owned());
+            assert_eq!(container.names_of_image().collect::<Vec<_>>(), names);
+        }
+    }
+}

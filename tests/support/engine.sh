@@ -1,0 +1,71 @@
+# Keeps one private engine and cleans up after it, whatever happens to the test process.
+#
+# Two shells. The outer one is the guard: it makes the directory, waits for the namespaces to end, and
+# removes what outlives them (the directory, the cgroups). The inner one is PID 1 of the pid namespace
+# and reads commands from a pipe that only the test process holds open. When that process ends, by
+# whatever death, the pipe ends, PID 1 ends, and the kernel ends everything in the namespace with it:
+# dockerd, containerd, shims, containers, and every mount, as those are private too.
+#
+# Usage: bash -c "$THIS" guard "$THIS"          (the second copy is what PID 1 runs, as "init DIR")
+
+guard() {
+    dir=$(mktemp -d "${TMPDIR:-/tmp}/dw.XXXXXX") || exit 1
+    unshare --net --mount --pid --fork --kill-child bash -c "$1" init "$dir"
+    exec 2>/dev/null
+    for _ in {1..100}; do
+        left=
+        for cgroup in /sys/fs/cgroup/"${dir##*/}" /sys/fs/cgroup/*/"${dir##*/}"; do
+            [ -d "$cgroup" ] || continue
+            find "$cgroup" -depth -type d -exec rmdir {} \;
+            [ -d "$cgroup" ] && left=1
+        done
+        rm -rf --one-file-system "$dir"
+        [ -z "$left" ] && [ ! -e "$dir" ] && exit 0
+        sleep 0.05
+    done
+    exit 1
+}
+
+init() {
+    dir=$1
+    read -r pid _ </proc/self/stat # still the old /proc: our pid as the outside counts it
+    resolv=$(readlink -m /etc/resolv.conf)
+    mount -t proc proc /proc &&
+        mount -t tmpfs tmpfs /run && # no way to the machine's own sockets
+        mkdir "$dir/data" && mount -t tmpfs tmpfs "$dir/data" &&
+        ip link set lo up || exit 1
+    mkdir -p "${resolv%/*}" && : >>"$resolv" # it may have pointed into /run
+    echo '{}' >"$dir/daemon.json"            # the machine's daemon.json is none of our business
+    exec 2>>"$dir/dockerd.log"
+    echo "$pid $dir"
+    # Each command answers with exactly one line and never blocks for long.
+    while IFS= read -r line; do eval "$line"; done
+}
+
+# start FLAGS...: a dockerd in the background. After a SIGKILL the last one's containerd may linger:
+# the new dockerd would wait for it, then give up.
+start() {
+    if alive >/dev/null; then
+        echo already
+        return
+    fi
+    c=$(cat "$dir/exec/containerd/containerd.pid" 2>/dev/null)
+    if [ -n "$c" ] && [ "$(cat "/proc/$c/comm" 2>/dev/null)" = containerd ]; then
+        kill -KILL "$c"
+        for _ in {1..200}; do [ -d "/proc/$c" ] && sleep 0.01 || break; done
+    fi
+    rm -f "$dir"/exec/containerd/containerd.{pid,sock,sock.ttrpc} "$dir"/{d.pid,d.sock}
+    dockerd "$@" </dev/null >>"$dir/dockerd.log" 2>&1 &
+    dockerd=$!
+    disown "$dockerd" # no job notices; bash as PID 1 reaps it all the same
+    echo started
+}
+
+signal() { kill "-$1" "$dockerd" && echo sent || echo gone; }
+
+alive() { [ -n "$dockerd" ] && kill -0 "$dockerd" 2>/dev/null && echo yes || { echo no; return 1; }; }
+
+case $0 in
+guard) guard "$@" ;;
+init) init "$@" ;;
+esac

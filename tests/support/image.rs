@@ -1,0 +1,109 @@
+//! Images without a registry: one static program (`victim.c`), compiled once, imported under any name.
+
+use super::Engine;
+use super::require;
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+use std::sync::LazyLock;
+
+/// A `build.rs` would compile it for everybody; this does so for whoever runs these tests, once per
+/// target directory.
+static VICTIM: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    require("cc", "gcc libc6-dev");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(SOURCE);
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("victim");
+    let age = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
+    if age(&built) <= age(&source) {
+        let draft = built.with_extension(std::process::id().to_string());
+        let done = Command::new("cc")
+            .args(["-static", "-Os", "-s", "-o"])
+            .args([&draft, &source])
+            .output()
+            .expect("cc runs");
+        assert!(
+            done.status.success(),
+            "cc can't link a static program (apt-get install gcc libc6-dev): {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        std::fs::rename(&draft, &built).expect("the victim in place");
+    }
+    std::fs::read(&built).expect("the victim")
+});
+
+const SOURCE: &str = "tests/support/victim.c";
+
+impl Engine {
+    /// Imports the victim under a name; returns the image's id, `sha256:…`. Every call makes another
+    /// id, and other content, also under the same name.
+    pub fn image(&self, name: &str) -> String {
+        self.image_with(name, &[])
+    }
+
+    /// The same with Dockerfile instructions, such as `LABEL team=shop` or `CMD ["exit", "3"]`.
+    pub fn image_with(&self, name: &str, changes: &[&str]) -> String {
+        static SERIAL: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let serial = SERIAL.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let content = format!("{name} {} {serial}\n", std::process::id());
+
+        let mut layer = Vec::new();
+        append(&mut layer, "victim", 0o755, &VICTIM);
+        append(&mut layer, "content", 0o644, content.as_bytes());
+        layer.extend([0; 1024]);
+
+        let (repo, tag) = match name.rsplit_once(':') {
+            Some((repo, tag)) if !tag.contains('/') => (repo, tag),
+            _ => (name, "latest"),
+        };
+        let mut path = format!(
+            "/images/create?fromSrc=-&repo={}&tag={}&changes={}",
+            percent(repo),
+            percent(tag),
+            percent("ENTRYPOINT [\"/victim\"]")
+        );
+        for change in changes {
+            path.push_str(&format!("&changes={}", percent(change)));
+        }
+        let answer = self
+            .request("POST", &path, &[("Content-Type", "application/x-tar")], &layer)
+            .unwrap_or_else(|error| panic!("import of {name}: {error}"));
+        answer
+            .body
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter_map(|line| Some(line["status"].as_str()?.to_owned()))
+            .find(|status| status.starts_with("sha256:"))
+            .unwrap_or_else(|| panic!("import of {name}: {answer:?}"))
+    }
+}
+
+/// One file of a ustar archive.
+fn append(archive: &mut Vec<u8>, name: &str, mode: u32, content: &[u8]) {
+    let mut header = [0u8; 512];
+    let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    put(0, name);
+    put(100, &format!("{mode:07o}"));
+    put(108, "0000000"); // owner
+    put(116, "0000000"); // group
+    put(124, &format!("{:011o}", content.len()));
+    put(136, "00000000000"); // modified
+    put(148, "        "); // the checksum counts itself as spaces
+    put(156, "0"); // a plain file
+    put(257, "ustar\u{0}00");
+    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    archive.extend(header);
+    archive.extend(content);
+    archive.resize(archive.len().next_multiple_of(512), 0);
+}
+
+fn percent(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}

@@ -225,6 +225,13 @@ impl Container {
     }
 }
 
+/// Whether a label says to what a container belongs: Compose, Swarm and Kubernetes set these.
+pub fn is_grouping_label(key: &str) -> bool {
+    ["com.docker.compose.", "com.docker.swarm.", "io.kubernetes."]
+        .iter()
+        .any(|prefix| key.starts_with(prefix))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,16 @@
 //! The rooms stand in floors, and each imports only from below; `ARCHITECTURE.md` has the map.
 
 pub mod allowlist;
+pub mod backoff;
 pub mod container;
+pub mod decide;
+pub mod docker;
+pub mod engine;
+pub mod follow;
 pub mod image;
+pub mod journal;
+pub mod look;
+pub mod metrics;
 pub mod pattern;
+pub mod record;
+pub mod status;

@@ -9,6 +9,7 @@
 # Usage: bash -c "$THIS" guard "$THIS"          (the second copy is what PID 1 runs, as "init DIR")
 
 guard() {
+    trap : HUP INT TERM # whatever ends the rest, this stays to clean up
     dir=$(mktemp -d "${TMPDIR:-/tmp}/dw.XXXXXX") || exit 1
     unshare --net --mount --pid --fork --kill-child bash -c "$1" init "$dir"
     exec 2>/dev/null

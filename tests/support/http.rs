@@ -160,7 +160,9 @@ impl<R: BufRead> Read for Body<R> {
         let (Left::Bytes(left) | Left::Chunk(left)) = &mut self.left else {
             return self.reader.read(buffer);
         };
-        let wanted = buffer.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+        let wanted = buffer
+            .len()
+            .min(usize::try_from(*left).unwrap_or(usize::MAX));
         if wanted == 0 {
             return Ok(0);
         }

@@ -65,7 +65,12 @@ impl Engine {
             path.push_str(&format!("&changes={}", percent(change)));
         }
         let answer = self
-            .request("POST", &path, &[("Content-Type", "application/x-tar")], &layer)
+            .request(
+                "POST",
+                &path,
+                &[("Content-Type", "application/x-tar")],
+                &layer,
+            )
             .unwrap_or_else(|error| panic!("import of {name}: {error}"));
         answer
             .body
@@ -80,7 +85,8 @@ impl Engine {
 /// One file of a ustar archive.
 fn append(archive: &mut Vec<u8>, name: &str, mode: u32, content: &[u8]) {
     let mut header = [0u8; 512];
-    let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    let mut put =
+        |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
     put(0, name);
     put(100, &format!("{mode:07o}"));
     put(108, "0000000"); // owner

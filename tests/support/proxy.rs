@@ -1,10 +1,11 @@
 //! An engine's unix socket as a TCP address, with connections that can be cut.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 /// Listens on a free port of 127.0.0.1 and ends with the value.
@@ -16,7 +17,7 @@ pub struct TcpProxy {
 
 #[derive(Default)]
 struct Shared {
-    connections: Vec<(TcpStream, UnixStream)>,
+    connections: HashMap<usize, (TcpStream, UnixStream)>,
     refusing: bool,
     closed: bool,
 }
@@ -45,26 +46,22 @@ impl TcpProxy {
 
     /// Closes every connection there is now. New ones are served.
     pub fn cut(&self) {
-        self.lock().cut();
+        lock(&self.shared).cut();
     }
 
     /// While on, new connections are closed as soon as they are made; turning it on cuts the old ones.
     pub fn refuse(&self, on: bool) {
-        let mut shared = self.lock();
+        let mut shared = lock(&self.shared);
         shared.refusing = on;
         if on {
             shared.cut();
         }
     }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(|error| error.into_inner())
-    }
 }
 
 impl Shared {
     fn cut(&mut self) {
-        for (tcp, unix) in self.connections.drain(..) {
+        for (_, (tcp, unix)) in self.connections.drain() {
             let _ = tcp.shutdown(Shutdown::Both);
             let _ = unix.shutdown(Shutdown::Both);
         }
@@ -74,7 +71,7 @@ impl Shared {
 impl Drop for TcpProxy {
     fn drop(&mut self) {
         {
-            let mut shared = self.lock();
+            let mut shared = lock(&self.shared);
             shared.closed = true;
             shared.cut();
         }
@@ -85,43 +82,49 @@ impl Drop for TcpProxy {
     }
 }
 
-fn accept(listener: &TcpListener, socket: &PathBuf, shared: &Mutex<Shared>) {
-    for tcp in listener.incoming() {
-        let mut shared = shared.lock().unwrap_or_else(|error| error.into_inner());
-        if shared.closed {
-            return;
+fn accept(listener: &TcpListener, socket: &Path, shared: &Arc<Mutex<Shared>>) {
+    for (serial, tcp) in listener.incoming().enumerate() {
+        let refusing = {
+            let shared = lock(shared);
+            if shared.closed {
+                return;
+            }
+            shared.refusing
+        };
+        // With the engine away the connection just ends, as at a load balancer. Connected outside the
+        // lock: a stopped engine with a full backlog may take its time.
+        if let (Ok(tcp), false, Ok(unix)) = (tcp, refusing, UnixStream::connect(socket)) {
+            let _ = tcp.set_nodelay(true);
+            let _ = serve(serial, tcp, unix, shared);
         }
-        let (Ok(tcp), false) = (tcp, shared.refusing) else {
-            continue;
-        };
-        // With the engine away the connection just ends, as at a load balancer.
-        let Ok(unix) = UnixStream::connect(socket) else {
-            continue;
-        };
-        let _ = tcp.set_nodelay(true);
-        let (Ok(tcp_too), Ok(unix_too)) = (tcp.try_clone(), unix.try_clone()) else {
-            continue;
-        };
-        let (Ok(tcp_in), Ok(unix_in)) = (tcp.try_clone(), unix.try_clone()) else {
-            continue;
-        };
-        shared.connections.push((tcp_too, unix_too));
-        let end = unix.try_clone();
-        std::thread::spawn(move || {
-            forward(tcp_in, unix);
-            // The engine reads an end of input as "the client has gone": pass it on, half-closed.
-            if let Ok(end) = end {
-                let _ = end.shutdown(Shutdown::Write);
-            }
-        });
-        std::thread::spawn(move || {
-            let end = tcp.try_clone();
-            forward(unix_in, tcp);
-            if let Ok(end) = end {
-                let _ = end.shutdown(Shutdown::Both);
-            }
-        });
     }
+}
+
+fn serve(
+    serial: usize,
+    tcp: TcpStream,
+    unix: UnixStream,
+    shared: &Arc<Mutex<Shared>>,
+) -> std::io::Result<()> {
+    let (tcp_in, unix_out) = (tcp.try_clone()?, unix.try_clone()?);
+    let ends = (tcp.try_clone()?, unix.try_clone()?);
+    lock(shared).connections.insert(serial, ends);
+    std::thread::spawn(move || {
+        forward(tcp_in, &unix_out);
+        // The engine reads an end of input as "the client has gone": pass it on, half-closed.
+        let _ = unix_out.shutdown(Shutdown::Write);
+    });
+    let shared = shared.clone();
+    std::thread::spawn(move || {
+        forward(unix, &tcp);
+        let _ = tcp.shutdown(Shutdown::Both);
+        lock(&shared).connections.remove(&serial);
+    });
+    Ok(())
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn forward(mut from: impl Read, mut to: impl Write) {

@@ -1,0 +1,316 @@
+//! Docker, the only room that knows its API.
+//!
+//! bollard acts. Events, lists and inspections are read over the same connection with our own
+//! lenient readers: one unknown word (a port published as `81/foo` suffices) makes bollard's typed
+//! list fail for every container. Requests carry no API version, as bollard's do, so that every
+//! engine answers in its own.
+
+mod answers;
+mod elements;
+mod transport;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::body::Bytes;
+use axum::http::{Method, StatusCode};
+use bollard::query_parameters::{
+    KillContainerOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+};
+use futures_util::StreamExt;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::allowlist::Action;
+use crate::container::{Container, ContainerId};
+use crate::engine::{
+    Acted, Engine, EngineError, EngineInfo, Inspection, Listing, Messages, STOP_TIMEOUT,
+};
+use elements::Elements;
+use transport::Transport;
+
+pub use transport::Endpoint;
+
+/// For answers that need no container's lock.
+const QUICK: Duration = Duration::from_secs(10);
+/// For a full list: thousands of containers, and labels of megabytes.
+const LIST: Duration = Duration::from_secs(30);
+/// For a kill: the engine itself waits up to 12 s for a process that does not die.
+const KILL: Duration = Duration::from_secs(20);
+/// For a removal, which kills first and then deletes files.
+const REMOVE: Duration = Duration::from_secs(60);
+/// The longest body of an engine's error that is read.
+const ERROR_MAX: usize = 64 * 1024;
+
+/// An engine behind Docker's API.
+pub struct Docker {
+    transport: Arc<Transport>,
+    bollard: bollard::Docker,
+}
+
+impl Docker {
+    /// Prepares the way to an engine; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`EngineError::Misconfigured`] when the URL or the certificates can't be right.
+    pub fn new(endpoint: &Endpoint) -> Result<Self, EngineError> {
+        let transport = Arc::new(Transport::new(endpoint)?);
+        let shared = transport.clone();
+        let bollard = bollard::Docker::connect_with_custom_transport(
+            move |request| {
+                let transport = shared.clone();
+                async move { transport.send(request).await.map_err(Into::into) }
+            },
+            // The transport puts its own in place.
+            Some("http://engine"),
+            REMOVE.as_secs(),
+            bollard::API_DEFAULT_VERSION,
+        )
+        .map_err(|error| EngineError::Misconfigured(error.to_string()))?;
+        Ok(Self { transport, bollard })
+    }
+
+    /// Sends a GET and returns the body of a success.
+    async fn open(&self, path: &str) -> Result<Incoming, EngineError> {
+        let request = hyper::Request::builder()
+            .method(Method::GET)
+            .uri(path)
+            .header("host", "docker")
+            .body(bollard::body_full(Bytes::new()))
+            .map_err(|error| EngineError::Misconfigured(error.to_string()))?;
+        let response = self
+            .transport
+            .clone()
+            .send(request)
+            .await
+            .map_err(unreachable)?;
+        match response.status() {
+            StatusCode::OK => Ok(response.into_body()),
+            StatusCode::NOT_FOUND => Err(EngineError::NotFound),
+            status => Err(EngineError::Refused {
+                status: status.as_u16(),
+                message: error_message(response.into_body()).await,
+            }),
+        }
+    }
+
+    /// Reads every element of an array.
+    async fn array(&self, path: &str, mut each: impl FnMut(&[u8])) -> Result<(), EngineError> {
+        let mut body = self.open(path).await?;
+        let mut elements = Elements::of_array();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(unreachable)?;
+            if let Some(bytes) = frame.data_ref()
+                && !elements.feed(bytes, &mut each)
+            {
+                return Err(unreadable("expected a list"));
+            }
+        }
+        if elements.is_complete() {
+            Ok(())
+        } else {
+            Err(unreadable("the list is cut off"))
+        }
+    }
+
+    async fn containers(&self, path: &str) -> Result<Listing, EngineError> {
+        let mut listing = Listing::default();
+        self.array(path, |element| {
+            let value = serde_json::from_slice::<Value>(element).ok();
+            match value.as_ref().and_then(answers::listed) {
+                Some(container) => listing.containers.push(container),
+                None => listing.unreadable += 1,
+            }
+        })
+        .await?;
+        Ok(listing)
+    }
+
+    /// Reads one object.
+    async fn object(&self, path: &str) -> Result<Value, EngineError> {
+        let mut body = self.open(path).await?;
+        let mut elements = Elements::of_lines();
+        let mut object = None;
+        let mut each = |element: &[u8]| {
+            object.get_or_insert_with(|| serde_json::from_slice::<Value>(element));
+        };
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(unreachable)?;
+            if let Some(bytes) = frame.data_ref()
+                && !elements.feed(bytes, &mut each)
+            {
+                return Err(unreadable("expected an object"));
+            }
+        }
+        match object {
+            Some(Ok(value @ Value::Object(_))) => Ok(value),
+            Some(Ok(_)) => Err(unreadable("expected an object")),
+            Some(Err(error)) => Err(EngineError::Unreadable(error)),
+            None => Err(unreadable("the answer is empty")),
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for Docker {
+    async fn info(&self) -> Result<EngineInfo, EngineError> {
+        let answer = within(QUICK, self.object("/info")).await?;
+        Ok(answers::info(&answer))
+    }
+
+    async fn changes(&self, since: Option<Timestamp>) -> Result<Messages, EngineError> {
+        // {"type":["container"]}: other filters look at what a container's maker can choose.
+        let mut path = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%7D".to_owned();
+        if let Some(since) = since {
+            // The engine pads a fraction on its right: it must have all nine digits.
+            let (second, fraction) = (since.as_second(), since.subsec_nanosecond());
+            path.push_str(&format!("&since={second}.{fraction:09}"));
+        }
+        let body = within(QUICK, self.open(&path)).await?;
+        let messages = futures_util::stream::unfold(
+            (body, Elements::of_lines()),
+            async |(mut body, mut elements)| {
+                let frame = body.frame().await?;
+                let mut messages = Vec::new();
+                match frame {
+                    Err(error) => messages.push(Err(unreachable(error))),
+                    Ok(frame) => {
+                        let bytes = frame.into_data().unwrap_or_default();
+                        let is_fit = elements.feed(&bytes, &mut |element| {
+                            let event = serde_json::from_slice(element).unwrap_or(Value::Null);
+                            messages.extend(answers::message(&event).map(Ok));
+                        });
+                        if !is_fit {
+                            messages.push(Err(unreadable("an event has no end")));
+                        }
+                    }
+                }
+                Some((futures_util::stream::iter(messages), (body, elements)))
+            },
+        );
+        Ok(messages.flatten().boxed())
+    }
+
+    async fn list(&self) -> Result<Listing, EngineError> {
+        within(LIST, self.containers("/containers/json?all=1")).await
+    }
+
+    async fn look(&self, id: &ContainerId) -> Result<Option<Container>, EngineError> {
+        // {"id":["…"]}
+        let path = format!("/containers/json?all=1&filters=%7B%22id%22%3A%5B%22{id}%22%5D%7D");
+        let listing = within(QUICK, self.containers(&path)).await?;
+        match listing.containers.into_iter().find(|one| one.id == *id) {
+            Some(container) => Ok(Some(container)),
+            None if listing.unreadable > 0 => Err(unreadable("a container without its id")),
+            None => Ok(None),
+        }
+    }
+
+    async fn inspect(&self, id: &ContainerId) -> Result<Inspection, EngineError> {
+        let answer = within(QUICK, self.object(&format!("/containers/{id}/json"))).await?;
+        Ok(answers::inspected(&answer))
+    }
+
+    async fn image_names(&self, image_id: &str) -> Result<Vec<String>, EngineError> {
+        if !crate::image::is_id(image_id) {
+            return Ok(Vec::new());
+        }
+        match within(QUICK, self.object(&format!("/images/{image_id}/json"))).await {
+            Ok(answer) => Ok(answers::image_names(&answer)),
+            Err(EngineError::NotFound) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn command_names(&self, id: &ContainerId) -> Result<Vec<String>, EngineError> {
+        let path = format!("/containers/{id}/top?ps_args=-eo%20pid,comm");
+        let answer = within(QUICK, self.object(&path)).await?;
+        Ok(answers::command_names(&answer))
+    }
+
+    async fn act(&self, id: &ContainerId, action: Action) -> Result<Acted, EngineError> {
+        let id = id.as_str();
+        let answer = match action {
+            Action::Kill => {
+                let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
+                within_bollard(KILL, self.bollard.kill_container(id, Some(options))).await
+            }
+            Action::Stop => {
+                let seconds = i32::try_from(STOP_TIMEOUT.as_secs()).unwrap_or(i32::MAX);
+                let options = StopContainerOptionsBuilder::new().t(seconds).build();
+                let call = self.bollard.stop_container(id, Some(options));
+                within_bollard(STOP_TIMEOUT + KILL, call).await
+            }
+            Action::Pause => within_bollard(KILL, self.bollard.pause_container(id)).await,
+            Action::Remove => {
+                let options = RemoveContainerOptionsBuilder::new().force(true).build();
+                within_bollard(REMOVE, self.bollard.remove_container(id, Some(options))).await
+            }
+        };
+        match answer {
+            Ok(()) => Ok(Acted::Done),
+            Err(EngineError::NotFound) => Ok(Acted::Gone),
+            // Not running, already frozen, or being removed; texts differ by version.
+            Err(EngineError::Refused { status: 409, .. }) => Ok(Acted::NotNeeded),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+async fn within<T>(
+    deadline: Duration,
+    call: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    tokio::time::timeout(deadline, call)
+        .await
+        .unwrap_or(Err(EngineError::Timeout(deadline)))
+}
+
+async fn within_bollard(
+    deadline: Duration,
+    call: impl Future<Output = Result<(), bollard::errors::Error>>,
+) -> Result<(), EngineError> {
+    use bollard::errors::Error;
+    let call = async {
+        call.await.map_err(|error| match error {
+            Error::DockerResponseServerError {
+                status_code: 404, ..
+            } => EngineError::NotFound,
+            Error::DockerResponseServerError {
+                status_code,
+                message,
+            } => EngineError::Refused {
+                status: status_code,
+                message,
+            },
+            Error::RequestTimeoutError => EngineError::Timeout(deadline),
+            error => unreachable(error),
+        })
+    };
+    within(deadline, call).await
+}
+
+/// The `message` of an error's body, or its text.
+async fn error_message(body: Incoming) -> String {
+    let limited = http_body_util::Limited::new(body, ERROR_MAX);
+    let bytes = limited
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default();
+    serde_json::from_slice::<Value>(&bytes)
+        .ok()
+        .and_then(|answer| Some(answer.get("message")?.as_str()?.to_owned()))
+        .unwrap_or_else(|| String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+fn unreachable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> EngineError {
+    EngineError::Unreachable(error.into())
+}
+
+fn unreadable(what: &str) -> EngineError {
+    EngineError::Unreadable(serde::de::Error::custom(what))
+}

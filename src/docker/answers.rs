@@ -1,0 +1,247 @@
+//! The engine's JSON in our words. Every field is optional and of any type: a word that this
+//! version does not know costs that field alone, never the list or the stream.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::container::{Container, ContainerId, Port, State};
+use crate::engine::{Change, ChangeKind, EngineInfo, Inspection, Message};
+
+/// An element of `GET /containers/json`. `None` without a full id.
+pub(super) fn listed(element: &Value) -> Option<Container> {
+    let mut container = Container::new(ContainerId::parse(element.get("Id")?.as_str()?)?);
+    container.name = element
+        .get("Names")
+        .and_then(Value::as_array)
+        .and_then(|names| names.iter().filter_map(Value::as_str).find_map(own_name));
+    container.image = text(element, "Image");
+    container.image_id = text(element, "ImageID");
+    container.labels = element.get("Labels").and_then(labels);
+    container.state = State::parse(element.get("State").and_then(Value::as_str).unwrap_or(""));
+    container.status_text = text(element, "Status");
+    container.created_at = element
+        .get("Created")
+        .and_then(Value::as_i64)
+        .and_then(|seconds| Timestamp::from_second(seconds).ok());
+    container.ports = element
+        .get("Ports")
+        .and_then(Value::as_array)
+        .map(|ports| ports.iter().filter_map(port).collect())
+        .unwrap_or_default();
+    container.network_mode = element
+        .get("HostConfig")
+        .and_then(|config| text(config, "NetworkMode"));
+    Some(container)
+}
+
+/// A container's own name has one slash; `--link` adds `/other/alias` to its target's names.
+fn own_name(name: &str) -> Option<String> {
+    let name = name.strip_prefix('/').unwrap_or(name);
+    (!name.is_empty() && !name.contains('/')).then(|| name.to_owned())
+}
+
+/// Labels; `null` is what the engine says of none, and what a set that is too large is read as.
+/// Both count as absent. A label whose value is no text is left out.
+fn labels(value: &Value) -> Option<BTreeMap<String, String>> {
+    let labels = value
+        .as_object()?
+        .iter()
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect();
+    Some(labels)
+}
+
+fn port(value: &Value) -> Option<Port> {
+    let number = |key| {
+        value
+            .get(key)
+            .and_then(Value::as_u64)
+            .and_then(|number| u16::try_from(number).ok())
+    };
+    Some(Port {
+        ip: text(value, "IP").filter(|ip| !ip.is_empty()),
+        private_port: number("PrivatePort")?,
+        public_port: number("PublicPort"),
+        protocol: text(value, "Type").unwrap_or_default(),
+    })
+}
+
+/// The answer to `GET /containers/{id}/json`.
+pub(super) fn inspected(answer: &Value) -> Inspection {
+    let state = answer.get("State");
+    let time = |key| {
+        state
+            .and_then(|state| state.get(key))
+            .and_then(Value::as_str)
+            .and_then(instant)
+    };
+    Inspection {
+        image: answer
+            .get("Config")
+            .and_then(|config| text(config, "Image")),
+        started_at: time("StartedAt"),
+        finished_at: time("FinishedAt"),
+        restart_policy: answer
+            .pointer("/HostConfig/RestartPolicy")
+            .and_then(|policy| text(policy, "Name"))
+            .filter(|name| !name.is_empty()),
+    }
+}
+
+/// A time; the engine says "never" as the year 1.
+fn instant(text: &str) -> Option<Timestamp> {
+    text.parse()
+        .ok()
+        .filter(|time: &Timestamp| *time > Timestamp::UNIX_EPOCH)
+}
+
+/// The tags and repo digests in the answer to `GET /images/{id}/json`.
+pub(super) fn image_names(answer: &Value) -> Vec<String> {
+    ["RepoTags", "RepoDigests"]
+        .iter()
+        .filter_map(|key| answer.get(key)?.as_array())
+        .flatten()
+        .filter_map(|name| Some(name.as_str()?.to_owned()))
+        .collect()
+}
+
+/// The answer to `GET /info`.
+pub(super) fn info(answer: &Value) -> EngineInfo {
+    EngineInfo {
+        version: text(answer, "ServerVersion").unwrap_or_default(),
+        host: text(answer, "Name").unwrap_or_default(),
+        time: text(answer, "SystemTime").and_then(|time| time.parse().ok()),
+    }
+}
+
+/// The last column of every row in the answer to `GET /containers/{id}/top`.
+pub(super) fn command_names(answer: &Value) -> Vec<String> {
+    answer
+        .get("Processes")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|row| Some(row.as_array()?.last()?.as_str()?.to_owned()))
+        .collect()
+}
+
+/// An object of the event stream; `None` where it is not about a container.
+pub(super) fn message(event: &Value) -> Option<Message> {
+    match event.get("Type").and_then(Value::as_str) {
+        Some("container") => Some(change(event).map_or(Message::Unreadable, Message::Change)),
+        Some(_) => None,
+        None => Some(Message::Unreadable),
+    }
+}
+
+fn change(event: &Value) -> Option<Change> {
+    let id = event.pointer("/Actor/ID")?.as_str()?;
+    let nanoseconds = event.get("timeNano").and_then(Value::as_i64);
+    let time = match nanoseconds {
+        Some(nanoseconds) => Timestamp::from_nanosecond(nanoseconds.into()).ok()?,
+        None => Timestamp::from_second(event.get("time")?.as_i64()?).ok()?,
+    };
+    Some(Change {
+        id: ContainerId::parse(id)?,
+        kind: change_kind(event.get("Action")?.as_str()?),
+        time,
+    })
+}
+
+fn change_kind(action: &str) -> ChangeKind {
+    use ChangeKind::{
+        Create, Destroy, Die, Kill, Other, Pause, Rename, Restart, Start, Stop, Unpause, Update,
+    };
+    match action {
+        // Podman's words for the same.
+        "died" => return Die,
+        "remove" => return Destroy,
+        _ => {}
+    }
+    [
+        Create, Start, Restart, Unpause, Rename, Update, Pause, Die, Destroy, Stop, Kill,
+    ]
+    .into_iter()
+    .find(|kind| kind.as_str() == action)
+    .unwrap_or(Other)
+}
+
+fn text(value: &Value, key: &str) -> Option<String> {
+    Some(value.get(key)?.as_str()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_listed_container_is_read_whatever_its_fields_hold() {
+        let id = "ab".repeat(32);
+        let full = json!({
+            "Id": id, "Names": ["/other/alias", "/web-1"], "Image": "nginx", "ImageID": "sha256:1a",
+            "Created": 1_700_000_000, "State": "running", "Status": "Up 3 minutes",
+            "Labels": {"a": "b", "odd": 5}, "HostConfig": {"NetworkMode": "container:x"},
+            "Ports": [{"PrivatePort": 81, "Type": "0"}, {"PrivatePort": 99_999, "Type": "tcp"}],
+        });
+        let container = listed(&full).expect("a container");
+        assert_eq!(container.name.as_deref(), Some("web-1"));
+        assert_eq!(
+            container.labels,
+            Some([("a".to_owned(), "b".to_owned())].into())
+        );
+        assert_eq!(container.ports.len(), 1);
+        assert_eq!(container.ports[0].protocol, "0");
+        assert_eq!(container.state, State::Running);
+
+        let odd =
+            json!({"Id": id, "Names": 5, "Image": [], "Labels": "x", "State": 7, "Ports": {}});
+        let container = listed(&odd).expect("a container");
+        assert_eq!(container, Container::new(container.id.clone()));
+        for hopeless in [json!({}), json!(5), json!({"Id": "abc"}), json!({"Id": 5})] {
+            assert_eq!(listed(&hopeless), None);
+        }
+    }
+
+    #[test]
+    fn events_are_believed_in_their_id_kind_and_time_alone() {
+        let id = "ab".repeat(32);
+        let event = |kind: &str, action: &str| json!({"Type": kind, "Action": action, "Actor": {"ID": id, "Attributes": {"image": "forged"}}, "timeNano": 1_700_000_000_000_000_001_i64});
+        let Some(Message::Change(change)) = message(&event("container", "start")) else {
+            panic!("a change");
+        };
+        assert_eq!(change.kind, ChangeKind::Start);
+        assert_eq!(change.time.as_nanosecond(), 1_700_000_000_000_000_001);
+        for (action, kind) in [
+            ("died", ChangeKind::Die),
+            ("remove", ChangeKind::Destroy),
+            ("exec_start: x", ChangeKind::Other),
+        ] {
+            let Some(Message::Change(change)) = message(&event("container", action)) else {
+                panic!("a change");
+            };
+            assert_eq!(change.kind, kind);
+        }
+        assert_eq!(message(&event("pod", "start")), None);
+        assert_eq!(message(&json!({})), Some(Message::Unreadable));
+        assert_eq!(
+            message(&json!({"Type": "container"})),
+            Some(Message::Unreadable)
+        );
+    }
+
+    #[test]
+    fn never_is_no_time() {
+        let inspection = inspected(&json!({
+            "Config": {"Image": "nginx"},
+            "State": {"StartedAt": "2026-11-21T04:31:00.123456789Z", "FinishedAt": "0001-01-01T00:00:00Z"},
+            "HostConfig": {"RestartPolicy": {"Name": "always"}},
+        }));
+        assert!(inspection.started_at.is_some() && inspection.finished_at.is_none());
+        assert_eq!(inspection.restart_policy.as_deref(), Some("always"));
+        assert_eq!(inspected(&json!(5)), Inspection::default());
+    }
+}

@@ -1,0 +1,216 @@
+//! What dockwarden needs of a container engine, in its own words.
+//!
+//! An engine's events only say where to look. What is true about a container is what a fresh
+//! [`Engine::look`] returns.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use jiff::Timestamp;
+
+use crate::allowlist::Action;
+use crate::container::{Container, ContainerId};
+
+/// How long `Action::Stop` waits between SIGTERM and SIGKILL, whatever the container asks for.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Who answers at the other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// The engine's version, such as `20.10.24`.
+    pub version: String,
+    /// The name of its host.
+    pub host: String,
+    /// The time there, where the engine told.
+    pub time: Option<Timestamp>,
+}
+
+/// What happened to a container, as far as that matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ChangeKind {
+    /// It was created.
+    Create,
+    /// It started, whoever started it.
+    Start,
+    /// It was restarted; its `Start` came before.
+    Restart,
+    /// It was resumed.
+    Unpause,
+    /// It has another name.
+    Rename,
+    /// Its resources or restart policy changed.
+    Update,
+    /// It was frozen.
+    Pause,
+    /// Its process ended.
+    Die,
+    /// It was removed.
+    Destroy,
+    /// It was stopped; its `Die` came before.
+    Stop,
+    /// A signal was sent to it.
+    Kill,
+    /// Something else.
+    Other,
+}
+
+impl ChangeKind {
+    /// The engine's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Start => "start",
+            Self::Restart => "restart",
+            Self::Unpause => "unpause",
+            Self::Rename => "rename",
+            Self::Update => "update",
+            Self::Pause => "pause",
+            Self::Die => "die",
+            Self::Destroy => "destroy",
+            Self::Stop => "stop",
+            Self::Kill => "kill",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// One event: a container's id, and what made the engine speak of it.
+///
+/// Everything else that an event carries can be forged by labels and is not looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which container.
+    pub id: ContainerId,
+    /// What happened.
+    pub kind: ChangeKind,
+    /// When, by the engine's clock.
+    pub time: Timestamp,
+}
+
+/// A message of the event stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// Something happened to a container.
+    Change(Change),
+    /// Something that can't be read; the stream goes on.
+    Unreadable,
+}
+
+/// All containers, at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// Those that could be read.
+    pub containers: Vec<Container>,
+    /// How many elements of the list could not be read.
+    pub unreadable: usize,
+}
+
+/// What only an inspection tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inspection {
+    /// What the container was created from, as typed.
+    pub image: Option<String>,
+    /// When its process last started.
+    pub started_at: Option<Timestamp>,
+    /// When its process last ended.
+    pub finished_at: Option<Timestamp>,
+    /// The name of its restart policy.
+    pub restart_policy: Option<String>,
+}
+
+/// What the engine answered to an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acted {
+    /// It did as told.
+    Done,
+    /// There was nothing to do: the container does not run, or its removal is under way.
+    NotNeeded,
+    /// No such container.
+    Gone,
+}
+
+/// Why the engine gave no answer, or none that helps.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The engine can't be reached.
+    #[error("the engine can't be reached")]
+    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The engine does not answer in time.
+    #[error("the engine did not answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// No such thing on this engine.
+    #[error("not found")]
+    NotFound,
+    /// The engine refuses.
+    #[error("the engine answered {status}: {message}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The engine's words.
+        message: String,
+    },
+    /// The answer can't be read.
+    #[error("the engine's answer can't be read")]
+    Unreadable(#[source] serde_json::Error),
+    /// The way to the engine can't be right.
+    #[error("{0}")]
+    Misconfigured(String),
+}
+
+impl EngineError {
+    /// Whether the connection itself is in doubt, so that everything is to be read anew.
+    pub fn is_connection(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Timeout(_))
+    }
+
+    /// The error with all that led to it, in one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            let message = error.to_string();
+            if !text.contains(&message) {
+                text.push_str(": ");
+                text.push_str(&message);
+            }
+            source = error.source();
+        }
+        text
+    }
+}
+
+/// A stream of messages; an error or its end means that the connection is lost.
+pub type Messages = BoxStream<'static, Result<Message, EngineError>>;
+
+/// An engine that runs containers. Every call has a deadline of its own.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// Who answers.
+    async fn info(&self) -> Result<EngineInfo, EngineError>;
+
+    /// Subscribes to what happens, from `since` on as far as the engine remembers.
+    async fn changes(&self, since: Option<Timestamp>) -> Result<Messages, EngineError>;
+
+    /// Lists all containers, running or not.
+    async fn list(&self) -> Result<Listing, EngineError>;
+
+    /// Lists one container: cheap, and never blocked by the container's own lock. `None` when it
+    /// does not exist.
+    ///
+    /// # Errors
+    /// [`EngineError::Unreadable`] when there is an answer that can't be read.
+    async fn look(&self, id: &ContainerId) -> Result<Option<Container>, EngineError>;
+
+    /// Inspects one container. May hang as long as the container starts.
+    async fn inspect(&self, id: &ContainerId) -> Result<Inspection, EngineError>;
+
+    /// The tags and repo digests of an image; none when the image is gone.
+    async fn image_names(&self, image_id: &str) -> Result<Vec<String>, EngineError>;
+
+    /// The command names of a container's processes, as the engine's host sees them.
+    async fn command_names(&self, id: &ContainerId) -> Result<Vec<String>, EngineError>;
+
+    /// Ends, stops, freezes or removes a container.
+    async fn act(&self, id: &ContainerId, action: Action) -> Result<Acted, EngineError>;
+}

@@ -1,0 +1,236 @@
+//! An engine as one stream of changes and full lists, reconnects inside.
+//!
+//! On every connection: subscribe with a `since` that overlaps what was read before, then list
+//! everything. The list repeats on a timer and on request. The task that reads does nothing else:
+//! a subscriber that stalls slows the whole engine, and loses events without being told.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::OptionFuture;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::container::ContainerId;
+use crate::engine::{Change, Engine, EngineError, EngineInfo, Listing, Message};
+
+/// How far `since` reaches back before the last event. The engine's history is not in the order
+/// of its time stamps, and its scan stops at the first event that is older than `since`.
+const OVERLAP: SignedDuration = SignedDuration::from_secs(10);
+
+/// Updates that wait for their reader before the rest is dropped and listed anew.
+const QUEUE: usize = 16_384;
+
+/// What there is to know of an engine, in order.
+#[derive(Debug)]
+pub enum Update {
+    /// The engine answers; a list follows.
+    Connected(EngineInfo),
+    /// Something happened to a container.
+    Changed(Change),
+    /// Something happened that can't be read.
+    Unreadable,
+    /// All containers, and how long listing them took.
+    Listed(Listing, Duration),
+    /// The engine is out of reach, with the reason. A new connection is being tried.
+    Disconnected(String),
+}
+
+/// Asks a follower for another full list.
+#[derive(Debug, Clone, Default)]
+pub struct Relist(Arc<Notify>);
+
+impl Relist {
+    /// Asks; several requests before the next list are one.
+    pub fn request(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Follows one engine.
+pub struct Follower {
+    engine: Arc<dyn Engine>,
+    resync: Duration,
+    relist: Relist,
+    updates: mpsc::Sender<Update>,
+    /// An update found no room: what is known downstream is incomplete until the next list.
+    overflowed: bool,
+    last_event: Option<Timestamp>,
+    backoff: Backoff,
+}
+
+impl Follower {
+    /// A follower that lists everything each `resync`, and where its updates come out.
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        resync: Duration,
+    ) -> (Self, Relist, mpsc::Receiver<Update>) {
+        let (updates, receiver) = mpsc::channel(QUEUE);
+        let relist = Relist::default();
+        let follower = Self {
+            engine,
+            resync,
+            relist: relist.clone(),
+            updates,
+            overflowed: false,
+            last_event: None,
+            backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(1)),
+        };
+        (follower, relist, receiver)
+    }
+
+    /// Follows until `shutdown`.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            let error = tokio::select! {
+                () = shutdown.cancelled() => return,
+                Err(error) = self.follow_connection() => error,
+            };
+            self.tell(Update::Disconnected(error.chain()));
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(self.backoff.delay()) => {}
+            }
+        }
+    }
+
+    /// Follows one connection to its end, which is always an error.
+    async fn follow_connection(&mut self) -> Result<std::convert::Infallible, EngineError> {
+        let engine = self.engine.clone();
+        let relist = self.relist.0.clone();
+        let info = engine.info().await?;
+        let since = match (self.last_event, info.time) {
+            (Some(last), Some(now)) => Some(last.min(now)),
+            (last, now) => last.or(now),
+        };
+        let since = since.and_then(|time| time.checked_sub(OVERLAP).ok());
+        let mut messages = engine.changes(since).await?;
+        self.tell(Update::Connected(info));
+
+        let mut told = Told::default();
+        let mut resync = tokio::time::interval(self.resync);
+        let mut retry = tokio::time::interval(Duration::from_millis(100));
+        let list = || {
+            let engine = engine.clone();
+            Box::pin(async move {
+                let begun = tokio::time::Instant::now();
+                engine
+                    .list()
+                    .await
+                    .map(|listing| (listing, begun.elapsed()))
+            })
+        };
+        // The first tick of `resync` comes at once and makes the first list.
+        let mut listing = None;
+        loop {
+            tokio::select! {
+                message = messages.next() => match message {
+                    Some(Ok(Message::Change(change))) => {
+                        told.by_stream(&change.id);
+                        self.last_event = self.last_event.max(Some(change.time));
+                        self.tell(Update::Changed(change));
+                    }
+                    Some(Ok(Message::Unreadable)) => self.tell(Update::Unreadable),
+                    Some(Err(error)) => return Err(error),
+                    None => return Err(EngineError::Unreachable("the event stream ended".into())),
+                },
+                Some(result) = OptionFuture::from(listing.as_mut()) => {
+                    listing = None;
+                    let (containers, took) = result?;
+                    if told.by_list(&containers) {
+                        return Err(EngineError::Unreachable(
+                            "the event stream did not tell of a container that is listed".into(),
+                        ));
+                    }
+                    self.backoff.reset();
+                    self.overflowed = false;
+                    self.tell(Update::Listed(containers, took));
+                }
+                _ = resync.tick(), if listing.is_none() => listing = Some(list()),
+                () = relist.notified(), if listing.is_none() => listing = Some(list()),
+                _ = retry.tick(), if self.overflowed && listing.is_none() => {
+                    if self.updates.capacity() > QUEUE / 2 {
+                        listing = Some(list());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands an update on without ever waiting for its reader.
+    fn tell(&mut self, update: Update) {
+        if self.updates.try_send(update).is_err() {
+            self.overflowed = true;
+        }
+    }
+}
+
+/// Finds out that a stream is silently dead: a container shows up in two lists in a row and the
+/// stream never spoke of it.
+#[derive(Default)]
+struct Told {
+    known: Option<HashSet<ContainerId>>,
+    untold: HashSet<ContainerId>,
+}
+
+impl Told {
+    fn by_stream(&mut self, id: &ContainerId) {
+        self.untold.remove(id);
+        if let Some(known) = &mut self.known {
+            known.insert(id.clone());
+        }
+    }
+
+    /// Whether something is listed for the second time that the stream never told of.
+    fn by_list(&mut self, listing: &Listing) -> bool {
+        let listed: HashSet<_> = listing
+            .containers
+            .iter()
+            .map(|container| container.id.clone())
+            .collect();
+        let missed = self.untold.iter().any(|id| listed.contains(id));
+        if let Some(known) = &self.known {
+            self.untold = listed.difference(known).cloned().collect();
+        }
+        self.known = Some(listed);
+        missed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::Container;
+
+    fn id(digit: char) -> ContainerId {
+        ContainerId::parse(&digit.to_string().repeat(64)).expect("full id")
+    }
+
+    fn listing(digits: &str) -> Listing {
+        Listing {
+            containers: digits
+                .chars()
+                .map(|digit| Container::new(id(digit)))
+                .collect(),
+            unreadable: 0,
+        }
+    }
+
+    #[test]
+    fn a_container_listed_twice_and_never_told_of_means_a_dead_stream() {
+        let mut told = Told::default();
+        assert!(!told.by_list(&listing("ab")));
+        told.by_stream(&id('c'));
+        assert!(
+            !told.by_list(&listing("abcd")),
+            "d's event may still be on its way"
+        );
+        told.by_stream(&id('d'));
+        assert!(!told.by_list(&listing("abcde")));
+        assert!(told.by_list(&listing("abcde")), "e was never told of");
+    }
+}

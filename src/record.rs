@@ -1,0 +1,159 @@
+//! The audit record: what was judged and done about one container, as one JSON object.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::allowlist::{Action, Mode, Reason};
+use crate::container::ContainerId;
+
+/// What made dockwarden look at a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trigger {
+    /// It was created.
+    Create,
+    /// It started.
+    Start,
+    /// It was restarted.
+    Restart,
+    /// It was resumed.
+    Unpause,
+    /// It has another name now.
+    Rename,
+    /// Its resources or restart policy changed.
+    Update,
+    /// A full list of all containers.
+    Sweep,
+    /// Another list came into force.
+    Reload,
+    /// A rule expired.
+    Expiry,
+}
+
+impl Trigger {
+    /// The word in records and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Start => "start",
+            Self::Restart => "restart",
+            Self::Unpause => "unpause",
+            Self::Rename => "rename",
+            Self::Update => "update",
+            Self::Sweep => "sweep",
+            Self::Reload => "reload",
+            Self::Expiry => "expiry",
+        }
+    }
+}
+
+/// What became of a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It was ended by us.
+    Done,
+    /// It was ended by someone else while we were about to.
+    Gone,
+    /// Its own process ended before we could act.
+    EndedItself,
+    /// The engine refused; it is tried again.
+    Failed,
+    /// It still runs ten seconds after its verdict; it is tried again.
+    Escaped,
+    /// Audit mode: nothing was done.
+    AuditOnly,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 6] = [
+        Self::Done,
+        Self::Gone,
+        Self::EndedItself,
+        Self::Failed,
+        Self::Escaped,
+        Self::AuditOnly,
+    ];
+
+    /// The word in records and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Gone => "gone",
+            Self::EndedItself => "ended-itself",
+            Self::Failed => "failed",
+            Self::Escaped => "escaped",
+            Self::AuditOnly => "audit-only",
+        }
+    }
+}
+
+/// One line of the audit log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The version of this format, 1.
+    pub v: u8,
+    /// Counts up by one a record, across restarts.
+    pub seq: u64,
+    /// What kind of record this is: `decision`.
+    pub event: Event,
+    /// When it was written, UTC with nanoseconds.
+    pub time: Timestamp,
+    /// The host of the engine.
+    pub host: String,
+    /// The container's full id.
+    pub container_id: ContainerId,
+    /// Its name.
+    pub container_name: Option<String>,
+    /// What it was created from, as typed.
+    pub image: Option<String>,
+    /// The full id of its image.
+    pub image_id: Option<String>,
+    /// Its labels that say to what it belongs (Compose, Swarm, Kubernetes).
+    pub labels: BTreeMap<String, String>,
+    /// `allowed`, `denied`, `unknown`.
+    pub verdict: String,
+    /// The rule that allows, or nearly does.
+    pub rule: Option<String>,
+    /// Why it was denied.
+    pub reason: Option<Reason>,
+    /// A sentence about the denial.
+    pub detail: Option<String>,
+    /// What made us look.
+    pub trigger: Trigger,
+    /// The mode in force.
+    pub mode: Mode,
+    /// What was to be done; none for what is allowed.
+    pub action: Option<Action>,
+    /// What became of it; none for what is allowed.
+    pub outcome: Option<Outcome>,
+    /// The engine's words where it refused.
+    pub error: Option<String>,
+    /// By which path it was ended: `api`.
+    pub path: Option<Path>,
+    /// The restart policy it had.
+    pub restart_policy: Option<String>,
+    /// From its start to its death by the engine's clock, in milliseconds, where both are known.
+    pub lived_ms: Option<f64>,
+    /// The hash of the list that decided.
+    pub allowlist_hash: String,
+}
+
+/// The kinds of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// A container was judged.
+    Decision,
+}
+
+/// How a container can be ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Path {
+    /// By the engine's API.
+    Api,
+}

@@ -1,0 +1,123 @@
+//! The values that rooms hand each other: the list in force, a newer one that may replace it, what
+//! enforcement is doing, and what is known of all containers.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::allowlist::{Allowlist, InvalidAllowlist, Mode, Verdict};
+use crate::container::{Container, ContainerId};
+
+/// A valid list with what is to be said of it.
+#[derive(Debug, Clone)]
+pub struct LoadedList {
+    /// The list.
+    pub list: Arc<Allowlist>,
+    /// Its hash.
+    pub hash: Arc<str>,
+    /// When it was read.
+    pub loaded_at: Timestamp,
+}
+
+impl LoadedList {
+    /// Hashes a list that was read at `loaded_at`.
+    pub fn new(list: Allowlist, loaded_at: Timestamp) -> Self {
+        Self {
+            hash: list.hash().into(),
+            list: Arc::new(list),
+            loaded_at,
+        }
+    }
+}
+
+/// Why the text of a list could not become one.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ListError {
+    /// The file can't be read.
+    #[error("{file}: {message}")]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// The system's words.
+        message: String,
+    },
+    /// The text is no list.
+    #[error("{file}: {invalid}")]
+    Invalid {
+        /// The file.
+        file: String,
+        /// Everything that is wrong with it.
+        invalid: InvalidAllowlist,
+    },
+}
+
+impl ListError {
+    /// The message for a terminal: with source lines and carets where there are any.
+    pub fn report(&self) -> String {
+        match self {
+            Self::Unreadable { .. } => format!("{self}\n"),
+            Self::Invalid { file, invalid } => invalid.report(file),
+        }
+    }
+}
+
+/// What came of reading the file again.
+pub type Candidate = Result<LoadedList, ListError>;
+
+/// A newer list that is kept out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedList {
+    /// What is wrong with it.
+    pub message: String,
+    /// When it was read.
+    pub at: Timestamp,
+}
+
+/// What enforcement is doing.
+#[derive(Debug, Clone)]
+pub struct Enforcement {
+    /// The list in force.
+    pub in_force: LoadedList,
+    /// The newer list that is kept out.
+    pub rejected: Option<RejectedList>,
+    /// The mode in force: the list's, unless audit was asked for on the command line.
+    pub mode: Mode,
+    /// Whether this process ends what is denied, now.
+    pub enforcing: bool,
+    /// What keeps it from enforcing, where something does.
+    pub hindrance: Option<String>,
+    /// dockwarden's own containers.
+    pub own: BTreeSet<ContainerId>,
+    /// When all containers were last listed and judged.
+    pub last_sweep: Option<Timestamp>,
+}
+
+impl Enforcement {
+    /// The verdict on a container, dockwarden's own included.
+    pub fn judge(&self, container: &Container, now: Timestamp) -> Verdict {
+        if self.own.contains(&container.id) {
+            Verdict::Own
+        } else {
+            self.in_force.list.judge(container, now)
+        }
+    }
+}
+
+/// All containers as last seen.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The containers by id.
+    pub containers: BTreeMap<ContainerId, Container>,
+    /// Whether the engine answers.
+    pub connected: bool,
+    /// The engine's version.
+    pub version: Option<String>,
+    /// The name of the engine's host.
+    pub host: Option<String>,
+    /// The last change or full list; none before the first one.
+    pub as_of: Option<Timestamp>,
+    /// When all containers were last listed.
+    pub listed_at: Option<Timestamp>,
+}

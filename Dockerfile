@@ -15,8 +15,8 @@ RUN find src -name '*.rs' -exec touch {} + \
  && cargo build --release --locked
 
 # The program, and each shared library that the loader names, at the path where the loader looks for it (the
-# paths differ by architecture, so ldd says them). Linked statically, glibc could not resolve a host name in
-# DOCKER_HOST: its resolver is loaded at run time and must be of the very same build.
+# paths differ by architecture, so ldd says them). Not linked statically: a static glibc may still load parts of
+# its resolver at run time, of the very same build, and without them a name in DOCKER_HOST fails or crashes.
 RUN set -eu; program=target/release/dockwarden; \
     install -D "$program" /image/dockwarden; \
     for library in $(ldd "$program" | grep -o '/[^ ]*'); do install -D -m 755 "$library" "/image$library"; done; \

@@ -5,6 +5,7 @@
 pub mod allowlist;
 pub mod backoff;
 pub mod container;
+pub mod controller;
 pub mod decide;
 pub mod docker;
 pub mod engine;

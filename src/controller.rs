@@ -1,0 +1,499 @@
+//! Enforcement. Events and full lists only mark containers; a task per container looks at it,
+//! judges, acts and puts it on record (`controller/subject.rs`).
+//!
+//! The loop here never waits for the engine: one container's trouble can't delay another's end.
+
+mod own;
+mod slots;
+mod subject;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::allowlist::{Allowlist, Mode};
+use crate::container::ContainerId;
+use crate::engine::{Change, ChangeKind, Engine, EngineInfo, Listing};
+use crate::follow::{Relist, Update};
+use crate::journal::Journal;
+use crate::metrics::Metrics;
+use crate::record::Trigger;
+use crate::status::{Candidate, Enforcement, RejectedList};
+use own::Own;
+use slots::Slots;
+use subject::{History, Subject};
+
+/// How many calls on containers are under way at once, those that hang aside.
+const CALLS: usize = 16;
+/// How long a shutdown waits for what is being ended.
+const SHUTDOWN: Duration = Duration::from_secs(4);
+/// The longest sleep until an expiry: the wall clock may be set meanwhile.
+const EXPIRY_CHECK: SignedDuration = SignedDuration::from_secs(5);
+/// How far ahead an expiry is worth a gauge.
+const EXPIRING: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// What every container's task needs.
+struct Context {
+    engine: Arc<dyn Engine>,
+    journal: Journal,
+    metrics: Metrics,
+    enforcement: watch::Sender<Enforcement>,
+    slots: Slots,
+    shutdown: CancellationToken,
+}
+
+/// What a controller is built from.
+pub struct Settings {
+    /// The engine it enforces on.
+    pub engine: Arc<dyn Engine>,
+    /// Where its decisions go.
+    pub journal: Journal,
+    /// Where they are counted.
+    pub metrics: Metrics,
+    /// Where it publishes what it does; begins with the first list in force.
+    pub enforcement: watch::Sender<Enforcement>,
+    /// Asks for a full list.
+    pub relist: Relist,
+    /// Audit mode, whatever a list says.
+    pub audit_only: bool,
+    /// dockwarden's own container, where its operator names it.
+    pub self_id: Option<String>,
+}
+
+/// The loop.
+pub struct Controller {
+    context: Arc<Context>,
+    relist: Relist,
+    audit_only: bool,
+    self_id: Option<String>,
+    own: Own,
+    connected: bool,
+    was_connected: bool,
+    /// The engine's time when it was first connected. What its history tells of the time before
+    /// only says where to look.
+    began: Option<Timestamp>,
+    /// Why the next full list is judged.
+    sweep_trigger: Trigger,
+    tracked: HashMap<ContainerId, Tracked>,
+    tasks: JoinSet<History>,
+    task_ids: HashMap<Id, ContainerId>,
+}
+
+struct Tracked {
+    subject: Arc<Subject>,
+    /// None while a task has it.
+    history: Option<History>,
+    /// It was in the last full list, or an event spoke of it since.
+    is_fresh: bool,
+}
+
+impl Controller {
+    /// Builds the loop; nothing happens before [`Controller::run`].
+    pub fn new(settings: Settings, shutdown: CancellationToken) -> Self {
+        Self {
+            context: Arc::new(Context {
+                engine: settings.engine,
+                journal: settings.journal,
+                metrics: settings.metrics,
+                enforcement: settings.enforcement,
+                slots: Slots::new(CALLS),
+                shutdown,
+            }),
+            relist: settings.relist,
+            audit_only: settings.audit_only,
+            self_id: settings.self_id,
+            own: Own::Unresolved,
+            connected: false,
+            was_connected: false,
+            began: None,
+            sweep_trigger: Trigger::Sweep,
+            tracked: HashMap::new(),
+            tasks: JoinSet::new(),
+            task_ids: HashMap::new(),
+        }
+    }
+
+    /// Enforces until shutdown, then lets running ends finish.
+    pub async fn run(
+        mut self,
+        mut updates: mpsc::Receiver<Update>,
+        mut candidates: mpsc::Receiver<Candidate>,
+    ) {
+        self.show_list();
+        self.publish();
+        let shutdown = self.context.shutdown.clone();
+        loop {
+            let expiry = self.next_expiry();
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(update) = updates.recv() => self.update(update).await,
+                Some(candidate) = candidates.recv() => self.candidate(candidate),
+                Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
+                () = expiry => self.expired(),
+            }
+        }
+        self.finish().await;
+    }
+
+    async fn update(&mut self, update: Update) {
+        match update {
+            Update::Connected(info) => self.connected(&info),
+            Update::Changed(change) => self.changed(&change),
+            Update::Unreadable => self.unreadable("event", 1),
+            Update::Listed(listing, took) => {
+                if !self.own.is_resolved() {
+                    self.resolve_own(&listing).await;
+                }
+                self.sweep(listing, took);
+            }
+            Update::Disconnected(reason) => self.disconnected(&reason),
+        }
+    }
+
+    fn connected(&mut self, info: &EngineInfo) {
+        tracing::info!(version = info.version, host = info.host, "engine connected");
+        if self.was_connected {
+            self.context.metrics.engine_reconnects.inc();
+        }
+        self.connected = true;
+        self.was_connected = true;
+        self.began = self.began.or(info.time);
+        self.context.journal.set_host(&info.host);
+        self.publish();
+    }
+
+    fn disconnected(&mut self, reason: &str) {
+        if self.connected || !self.was_connected {
+            tracing::error!(reason, "engine is out of reach; trying again");
+        }
+        self.connected = false;
+        self.was_connected = true;
+        self.publish();
+    }
+
+    fn unreadable(&self, what: &'static str, count: usize) {
+        if count > 0 {
+            let counter = self.context.metrics.unreadable.with_label_values(&[what]);
+            counter.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+            tracing::warn!(what, count, "the engine said something that can't be read");
+        }
+    }
+
+    fn changed(&mut self, change: &Change) {
+        let events = &self.context.metrics.events;
+        events.with_label_values(&[change.kind.as_str()]).inc();
+        let trigger = match change.kind {
+            ChangeKind::Create => Some(Trigger::Create),
+            ChangeKind::Start => Some(Trigger::Start),
+            ChangeKind::Restart => Some(Trigger::Restart),
+            ChangeKind::Unpause => Some(Trigger::Unpause),
+            ChangeKind::Rename => Some(Trigger::Rename),
+            ChangeKind::Update => Some(Trigger::Update),
+            _ => None,
+        };
+        if trigger.is_none() && !self.tracked.contains_key(&change.id) {
+            return;
+        }
+        let is_history = self.began.is_some_and(|began| change.time < began);
+        let tracked = self.tracked(&change.id);
+        tracked.is_fresh = true;
+        if !is_history {
+            tracked.subject.note(change);
+        }
+        if let Some(trigger) = trigger {
+            let trigger = if is_history { Trigger::Sweep } else { trigger };
+            tracked.subject.mark(trigger, Instant::now(), None);
+            self.attend(&change.id);
+        }
+    }
+
+    /// Judges every container of a full list. What is denied gets a look of its own before
+    /// anything is done: the list is as old as its reading.
+    fn sweep(&mut self, listing: Listing, took: Duration) {
+        let begun = Instant::now();
+        self.unreadable("container", listing.unreadable);
+        let trigger = std::mem::replace(&mut self.sweep_trigger, Trigger::Sweep);
+        let now = Timestamp::now();
+        let enforcement = self.context.enforcement.borrow().clone();
+        for tracked in self.tracked.values_mut() {
+            tracked.is_fresh = tracked.history.is_none() || !tracked.is_fresh;
+        }
+        let mut seen = std::collections::HashSet::new();
+        for container in listing.containers {
+            let id = container.id.clone();
+            seen.insert(id.clone());
+            let tracked = self.tracked(&id);
+            let needs_attention = match &mut tracked.history {
+                None => true,
+                Some(history) => history.needs_attention(&container, &enforcement, now),
+            };
+            if needs_attention {
+                tracked.subject.mark(trigger, begun, Some(container));
+                self.attend(&id);
+            }
+        }
+        // What two lists in a row did not show, and no event spoke of in between, is forgotten.
+        self.tracked.retain(|id, tracked| {
+            let keep = seen.contains(id) || tracked.history.is_none() || !tracked.is_fresh;
+            tracked.is_fresh = seen.contains(id);
+            keep
+        });
+        let metrics = &self.context.metrics;
+        metrics.last_sweep.set(now.as_duration().as_secs_f64());
+        metrics
+            .sweep_duration
+            .observe((took + begun.elapsed()).as_secs_f64());
+        self.connected = true;
+        self.context
+            .enforcement
+            .send_modify(|enforcement| enforcement.last_sweep = Some(now));
+        self.publish();
+    }
+
+    async fn resolve_own(&mut self, listing: &Listing) {
+        let engine = self.context.engine.as_ref();
+        self.own = own::resolve(engine, listing, self.self_id.as_deref()).await;
+        match &self.own {
+            Own::Unresolved => {}
+            Own::None => tracing::info!("this process runs in no container of this engine"),
+            Own::Proven(ids) => {
+                let ids: Vec<_> = ids.iter().map(ContainerId::short).collect();
+                tracing::info!(?ids, "own container proven; it is never touched");
+            }
+            Own::Unproven(why) => tracing::error!(why, "own container not proven; not enforcing"),
+        }
+        let ids = self.own.ids();
+        self.context
+            .enforcement
+            .send_modify(|enforcement| enforcement.own = ids);
+        self.publish();
+        if self.own.is_resolved() {
+            let marked: Vec<_> = self.tracked.keys().cloned().collect();
+            for id in marked {
+                self.attend(&id);
+            }
+        }
+    }
+
+    fn candidate(&mut self, candidate: Candidate) {
+        let metrics = self.context.metrics.clone();
+        let count = |outcome: &str| {
+            metrics
+                .allowlist_reloads
+                .with_label_values(&[outcome])
+                .inc()
+        };
+        match candidate {
+            Err(error) => {
+                tracing::error!(%error, "allowlist was not taken; the last good one stays in force");
+                count("invalid");
+                metrics.allowlist_last_reload_successful.set(0);
+                self.context.enforcement.send_modify(|enforcement| {
+                    enforcement.rejected = Some(RejectedList {
+                        message: error.to_string(),
+                        at: Timestamp::now(),
+                    });
+                });
+            }
+            Ok(list) => {
+                metrics.allowlist_last_reload_successful.set(1);
+                let is_new = self.context.enforcement.borrow().in_force.hash != list.hash;
+                count(if is_new { "applied" } else { "unchanged" });
+                let (hash, rules) = (list.hash.clone(), list.list.rules.len());
+                self.context.enforcement.send_modify(|enforcement| {
+                    enforcement.rejected = None;
+                    if is_new {
+                        enforcement.in_force = list;
+                    }
+                });
+                if is_new {
+                    tracing::info!(%hash, rules, "allowlist came into force");
+                    self.show_list();
+                    self.judge_all_again(Trigger::Reload);
+                }
+            }
+        }
+        self.publish();
+    }
+
+    fn expired(&mut self) {
+        let now = Timestamp::now();
+        self.show_list();
+        let passed = self
+            .context
+            .enforcement
+            .borrow()
+            .last_sweep
+            .is_some_and(|swept| {
+                let list = &self.context.enforcement.borrow().in_force.list;
+                list.next_expiry(swept).is_some_and(|expiry| expiry <= now)
+            });
+        if passed {
+            self.judge_all_again(Trigger::Expiry);
+        }
+    }
+
+    fn judge_all_again(&mut self, trigger: Trigger) {
+        self.sweep_trigger = trigger;
+        self.relist.request();
+        for tracked in self
+            .tracked
+            .values()
+            .filter(|tracked| tracked.history.is_none())
+        {
+            tracked.subject.mark(trigger, Instant::now(), None);
+        }
+    }
+
+    /// Sleeps until a rule expires that had not at the last sweep, or for ever.
+    fn next_expiry(&self) -> impl Future<Output = ()> + use<> {
+        let enforcement = self.context.enforcement.borrow();
+        let judged = enforcement.last_sweep.unwrap_or_else(Timestamp::now);
+        let wait = enforcement.in_force.list.next_expiry(judged).map(|expiry| {
+            let left = expiry.duration_since(Timestamp::now());
+            // What has passed waits for its sweep, which is on its way.
+            let wait = left.clamp(SignedDuration::from_millis(50), EXPIRY_CHECK);
+            wait.unsigned_abs()
+        });
+        async move {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn tracked(&mut self, id: &ContainerId) -> &mut Tracked {
+        self.tracked.entry(id.clone()).or_insert_with(|| Tracked {
+            subject: Arc::new(Subject::new(id.clone())),
+            history: Some(History::default()),
+            is_fresh: true,
+        })
+    }
+
+    /// Starts a container's task where it is marked and has none.
+    fn attend(&mut self, id: &ContainerId) {
+        if !self.own.is_resolved() {
+            return;
+        }
+        let Some(tracked) = self.tracked.get_mut(id) else {
+            return;
+        };
+        if !tracked.subject.is_marked() {
+            return;
+        }
+        if let Some(history) = tracked.history.take() {
+            let subject = tracked.subject.clone();
+            let task = self
+                .tasks
+                .spawn(subject::attend(self.context.clone(), subject, history));
+            self.task_ids.insert(task.id(), id.clone());
+        }
+    }
+
+    fn joined(&mut self, joined: Result<(Id, History), tokio::task::JoinError>) {
+        let (task, history) = match joined {
+            Ok((task, history)) => (task, history),
+            Err(error) => {
+                // A defect met one container: the next sweep looks at it again.
+                tracing::error!(%error, "a container's task ended abnormally");
+                (error.id(), History::default())
+            }
+        };
+        let Some(id) = self.task_ids.remove(&task) else {
+            return;
+        };
+        if let Some(tracked) = self.tracked.get_mut(&id) {
+            tracked.history = Some(history);
+        }
+        self.attend(&id);
+    }
+
+    /// Publishes what follows from the loop's own state.
+    fn publish(&self) {
+        let audit_only = self.audit_only;
+        let hindrance = if !self.connected {
+            Some("the engine is out of reach".to_owned())
+        } else {
+            self.own.hindrance()
+        };
+        self.context.enforcement.send_modify(|enforcement| {
+            enforcement.mode = if audit_only {
+                Mode::Audit
+            } else {
+                enforcement.in_force.list.mode
+            };
+            enforcement.enforcing = hindrance.is_none() && enforcement.mode == Mode::Enforce;
+            enforcement.hindrance = hindrance;
+        });
+        let enforcement = self.context.enforcement.borrow();
+        let metrics = &self.context.metrics;
+        metrics.enforcing.set(enforcement.enforcing.into());
+        metrics.engine_connected.set(self.connected.into());
+        for mode in Mode::ALL {
+            let is_in_force = enforcement.mode == mode;
+            metrics
+                .mode
+                .with_label_values(&[mode.as_str()])
+                .set(is_in_force.into());
+        }
+    }
+
+    /// Shows the list in force in the metrics.
+    fn show_list(&self) {
+        let enforcement = self.context.enforcement.borrow();
+        let in_force = &enforcement.in_force;
+        let metrics = &self.context.metrics;
+        metrics.allowlist_info.reset();
+        metrics
+            .allowlist_info
+            .with_label_values(&[&*in_force.hash])
+            .set(1);
+        metrics
+            .allowlist_rules
+            .set(count(in_force.list.rules.len()));
+        metrics
+            .allowlist_loaded
+            .set(in_force.loaded_at.as_duration().as_secs_f64());
+        metrics
+            .rules_expiring
+            .set(count(expiring(&in_force.list, Timestamp::now())));
+        if enforcement.rejected.is_none() {
+            metrics.allowlist_last_reload_successful.set(1);
+        }
+    }
+
+    /// Waits for what is being ended.
+    async fn finish(mut self) {
+        let drain = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(SHUTDOWN, drain).await.is_err() {
+            tracing::error!(
+                tasks = self.tasks.len(),
+                "shut down before everything denied was ended"
+            );
+            self.tasks.shutdown().await;
+        }
+        self.context.metrics.enforcing.set(0);
+        self.context
+            .enforcement
+            .send_modify(|enforcement| enforcement.enforcing = false);
+    }
+}
+
+fn expiring(list: &Allowlist, now: Timestamp) -> usize {
+    list.rules
+        .iter()
+        .filter_map(|rule| rule.expires)
+        .filter(|expires| *expires > now && expires.duration_since(now) < EXPIRING)
+        .count()
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

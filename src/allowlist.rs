@@ -20,6 +20,7 @@ use crate::pattern::Pattern;
 
 pub use diagnostics::{Diagnostic, InvalidAllowlist};
 pub use explain::{Key, KeyCheck, RuleCheck};
+pub use parse::SIZE_MAX;
 pub use verdict::{Reason, Verdict};
 pub use warnings::Warning;
 

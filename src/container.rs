@@ -59,7 +59,7 @@ impl<'de> Deserialize<'de> for ContainerId {
 }
 
 /// A container's state, in the engine's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum State {
     /// Never started.
     Created,

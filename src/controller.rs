@@ -64,6 +64,8 @@ pub struct Settings {
     pub audit_only: bool,
     /// dockwarden's own container, where its operator names it.
     pub self_id: Option<String>,
+    /// Whether records bear the name of the engine's host, and not one that was given.
+    pub learn_host: bool,
 }
 
 /// The loop.
@@ -72,6 +74,7 @@ pub struct Controller {
     relist: Relist,
     audit_only: bool,
     self_id: Option<String>,
+    learn_host: bool,
     own: Own,
     connected: bool,
     was_connected: bool,
@@ -80,6 +83,8 @@ pub struct Controller {
     began: Option<Timestamp>,
     /// Why the next full list is judged.
     sweep_trigger: Trigger,
+    /// How many sweeps there were.
+    sweeps: u64,
     tracked: HashMap<ContainerId, Tracked>,
     tasks: JoinSet<History>,
     task_ids: HashMap<Id, ContainerId>,
@@ -89,8 +94,8 @@ struct Tracked {
     subject: Arc<Subject>,
     /// None while a task has it.
     history: Option<History>,
-    /// It was in the last full list, or an event spoke of it since.
-    is_fresh: bool,
+    /// The number of the sweep before which it was last listed or spoken of.
+    seen: u64,
 }
 
 impl Controller {
@@ -108,11 +113,13 @@ impl Controller {
             relist: settings.relist,
             audit_only: settings.audit_only,
             self_id: settings.self_id,
+            learn_host: settings.learn_host,
             own: Own::Unresolved,
             connected: false,
             was_connected: false,
             began: None,
             sweep_trigger: Trigger::Sweep,
+            sweeps: 0,
             tracked: HashMap::new(),
             tasks: JoinSet::new(),
             task_ids: HashMap::new(),
@@ -164,7 +171,9 @@ impl Controller {
         self.connected = true;
         self.was_connected = true;
         self.began = self.began.or(info.time);
-        self.context.journal.set_host(&info.host);
+        if self.learn_host {
+            self.context.journal.set_host(&info.host);
+        }
         self.publish();
     }
 
@@ -202,7 +211,6 @@ impl Controller {
         }
         let is_history = self.began.is_some_and(|began| change.time < began);
         let tracked = self.tracked(&change.id);
-        tracked.is_fresh = true;
         if !is_history {
             tracked.subject.note(change);
         }
@@ -221,13 +229,9 @@ impl Controller {
         let trigger = std::mem::replace(&mut self.sweep_trigger, Trigger::Sweep);
         let now = Timestamp::now();
         let enforcement = self.context.enforcement.borrow().clone();
-        for tracked in self.tracked.values_mut() {
-            tracked.is_fresh = tracked.history.is_none() || !tracked.is_fresh;
-        }
-        let mut seen = std::collections::HashSet::new();
+        self.sweeps += 1;
         for container in listing.containers {
             let id = container.id.clone();
-            seen.insert(id.clone());
             let tracked = self.tracked(&id);
             let needs_attention = match &mut tracked.history {
                 None => true,
@@ -238,12 +242,10 @@ impl Controller {
                 self.attend(&id);
             }
         }
-        // What two lists in a row did not show, and no event spoke of in between, is forgotten.
-        self.tracked.retain(|id, tracked| {
-            let keep = seen.contains(id) || tracked.history.is_none() || !tracked.is_fresh;
-            tracked.is_fresh = seen.contains(id);
-            keep
-        });
+        // A container may be younger than the list: only the second one that lacks it counts.
+        let sweeps = self.sweeps;
+        self.tracked
+            .retain(|_, tracked| tracked.history.is_none() || tracked.seen + 2 > sweeps);
         let metrics = &self.context.metrics;
         metrics.last_sweep.set(now.as_duration().as_secs_f64());
         metrics
@@ -370,11 +372,13 @@ impl Controller {
     }
 
     fn tracked(&mut self, id: &ContainerId) -> &mut Tracked {
-        self.tracked.entry(id.clone()).or_insert_with(|| Tracked {
+        let tracked = self.tracked.entry(id.clone()).or_insert_with(|| Tracked {
             subject: Arc::new(Subject::new(id.clone())),
             history: Some(History::default()),
-            is_fresh: true,
-        })
+            seen: 0,
+        });
+        tracked.seen = self.sweeps;
+        tracked
     }
 
     /// Starts a container's task where it is marked and has none.

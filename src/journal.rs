@@ -343,7 +343,7 @@ fn to_record(decision: Decision, host: String) -> Record {
 #[derive(Clone)]
 pub enum Decisions {
     /// This process decides.
-    Own(Journal, Option<PathBuf>),
+    Own(Box<Journal>, Option<PathBuf>),
     /// Another process decides and writes this file.
     Foreign(PathBuf),
     /// Nobody decides, as far as is known here.

@@ -3,7 +3,10 @@
 //! The rooms stand in floors, and each imports only from below; `ARCHITECTURE.md` has the map.
 
 pub mod allowlist;
+pub mod api;
+pub mod app;
 pub mod backoff;
+pub mod cli;
 pub mod container;
 pub mod controller;
 pub mod decide;
@@ -11,9 +14,12 @@ pub mod docker;
 pub mod engine;
 pub mod follow;
 pub mod image;
+pub mod inventory;
 pub mod journal;
 pub mod look;
 pub mod metrics;
 pub mod pattern;
 pub mod record;
+pub mod reload;
 pub mod status;
+pub mod telemetry;

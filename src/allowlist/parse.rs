@@ -17,7 +17,7 @@ use crate::image::ImagePattern;
 use crate::pattern::{Pattern, Reach};
 
 /// The largest list that is read, in bytes. 10,000 long rules take a quarter of it.
-pub(crate) const SIZE_MAX: usize = 16 * 1024 * 1024;
+pub const SIZE_MAX: usize = 16 * 1024 * 1024;
 
 const TOP_KEYS: &[&str] = &["version", "mode", "action", "allow-nothing", "allow"];
 const TOP_KEYS_LATER: &[&str] = &[

@@ -22,7 +22,7 @@ pub(super) struct AuditLog {
 
 enum Output {
     None,
-    StandardOutput,
+    Standard,
     File(File),
 }
 
@@ -32,7 +32,7 @@ impl AuditLog {
     }
 
     pub(super) fn standard_output() -> Self {
-        Self::to(Output::StandardOutput)
+        Self::to(Output::Standard)
     }
 
     fn to(output: Output) -> Self {
@@ -74,7 +74,7 @@ impl AuditLog {
         line.push(b'\n');
         match &mut self.output {
             Output::None => Ok(()),
-            Output::StandardOutput => {
+            Output::Standard => {
                 let mut output = io::stdout().lock();
                 output.write_all(&line)?;
                 output.flush()

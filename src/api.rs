@@ -1,0 +1,115 @@
+//! The status API: what runs here and why it may, read-only, from what is known already. A request
+//! never reaches the engine.
+
+mod containers;
+mod decisions;
+mod health;
+mod page;
+mod problem;
+mod query;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::Method;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::get;
+use tokio::sync::watch;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::journal::Decisions;
+use crate::metrics::Metrics;
+use crate::status::{Enforcement, Snapshot};
+use problem::Problem;
+
+/// Which of the services answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Enforcement and status in one process.
+    Run,
+    /// Enforcement alone.
+    Controller,
+    /// Status alone.
+    Api,
+}
+
+impl Role {
+    /// Whether this process decides and ends.
+    pub fn enforces(self) -> bool {
+        self != Self::Api
+    }
+
+    /// Whether this process shows containers.
+    pub fn shows(self) -> bool {
+        self != Self::Controller
+    }
+}
+
+/// What the handlers answer from.
+pub struct Sources {
+    /// Which service this is.
+    pub role: Role,
+    /// All containers.
+    pub snapshot: watch::Receiver<Snapshot>,
+    /// The list in force and what is done with it.
+    pub enforcement: watch::Receiver<Enforcement>,
+    /// What was decided.
+    pub decisions: Decisions,
+    /// All metrics.
+    pub metrics: Metrics,
+    /// How often everything is listed.
+    pub resync: Duration,
+    /// Whether the values of all labels are shown.
+    pub show_all_labels: bool,
+}
+
+type Shared = State<Arc<Sources>>;
+
+/// All routes of a service.
+pub fn router(sources: Sources) -> Router {
+    let sources = Arc::new(sources);
+    let mut router = Router::new()
+        .route("/metrics", get(health::metrics))
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/decisions", get(decisions::list));
+    if sources.role.shows() {
+        router = router
+            .route("/", get(containers::index))
+            .route("/containers", get(containers::list))
+            .route("/containers/{name}", get(containers::one))
+            .route("/allowlist", get(health::allowlist));
+    }
+    router
+        .fallback(async || Problem::not_found("there is nothing at this path"))
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(CatchPanicLayer::custom(|_| {
+            Problem::internal("a defect met this request")
+        }))
+        .layer(middleware::from_fn_with_state(sources.clone(), measure))
+        .with_state(sources)
+}
+
+/// Observes how long each request took, by route and not by path.
+async fn measure(State(sources): Shared, request: Request, next: Next) -> Response {
+    let method = match *request.method() {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        _ => "other",
+    };
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let begun = tokio::time::Instant::now();
+    let response = next.run(request).await;
+    sources
+        .metrics
+        .http_request_duration
+        .with_label_values(&[method, &route, response.status().as_str()])
+        .observe(begun.elapsed().as_secs_f64());
+    response
+}

@@ -1,0 +1,333 @@
+//! `GET /containers` and `GET /containers/{id or name}`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+
+use super::problem::Problem;
+use super::query::{self, Pairs};
+use super::{Shared, Sources, page};
+use crate::allowlist::{Reason, RuleCheck, Verdict};
+use crate::container::{Container, ContainerId, Port, State as ContainerState, is_grouping_label};
+use crate::journal::Filter as RecordFilter;
+use crate::pattern::{Pattern, Reach};
+use crate::record::{Outcome, Record, Trigger};
+use crate::status::Enforcement;
+
+const KNOWN: &str = "status, verdict, name, image, label";
+/// What stands in the place of a label's value that is not shown.
+const HIDDEN: &str = "…";
+
+/// The answer to `GET /containers`.
+#[derive(Debug, Serialize)]
+pub(super) struct Listing {
+    /// The engine's host.
+    pub(super) host: Option<String>,
+    /// The last change or full list.
+    pub(super) as_of: Option<Timestamp>,
+    pub(super) engine: EngineView,
+    /// Whether denied containers are ended, now.
+    pub(super) enforcing: bool,
+    pub(super) data: Vec<View>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct EngineView {
+    pub(super) connected: bool,
+    pub(super) version: Option<String>,
+}
+
+/// One container as it is shown.
+#[derive(Debug, Serialize)]
+pub(super) struct View {
+    pub(super) container_id: ContainerId,
+    pub(super) container_name: Option<String>,
+    pub(super) image: Option<String>,
+    pub(super) image_id: Option<String>,
+    pub(super) status: &'static str,
+    /// The engine's sentence, as of the listing's `as_of`.
+    pub(super) status_text: Option<String>,
+    pub(super) created_at: Option<Timestamp>,
+    pub(super) started_at: Option<Timestamp>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) ports: Vec<Port>,
+    /// Not looked at yet.
+    pub(super) powers: Option<Vec<String>>,
+    pub(super) verdict: &'static str,
+    pub(super) rule: Option<String>,
+    pub(super) reason: Option<Reason>,
+    pub(super) detail: Option<String>,
+    pub(super) last_decision: Option<LastDecision>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) explanation: Option<Vec<RuleCheck>>,
+}
+
+/// A record in short.
+#[derive(Debug, Serialize)]
+pub(super) struct LastDecision {
+    seq: u64,
+    time: Timestamp,
+    verdict: String,
+    reason: Option<Reason>,
+    trigger: Trigger,
+    outcome: Option<Outcome>,
+    lived_ms: Option<f64>,
+}
+
+impl From<&Record> for LastDecision {
+    fn from(record: &Record) -> Self {
+        Self {
+            seq: record.seq,
+            time: record.time,
+            verdict: record.verdict.clone(),
+            reason: record.reason,
+            trigger: record.trigger,
+            outcome: record.outcome,
+            lived_ms: record.lived_ms,
+        }
+    }
+}
+
+pub(super) async fn index(state: Shared, pairs: Pairs, mut headers: HeaderMap) -> Response {
+    headers.insert(
+        header::ACCEPT,
+        header::HeaderValue::from_static("text/html"),
+    );
+    list(state, pairs, headers).await.into_response()
+}
+
+pub(super) async fn list(
+    State(sources): Shared,
+    Pairs(pairs): Pairs,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let filter = Filter::parse(&pairs)?;
+    let wants_page = wants_page(&headers);
+    let last = last_decisions(&sources).await?;
+    let now = Timestamp::now();
+    let listing = {
+        let snapshot = sources.snapshot.borrow();
+        if !snapshot.connected && !wants_page {
+            return Err(Problem::engine_away(snapshot.as_of, now));
+        }
+        let enforcement = sources.enforcement.borrow();
+        let views = snapshot
+            .containers
+            .values()
+            .map(|container| view(container, &enforcement, sources.show_all_labels, now, &last));
+        Listing {
+            host: snapshot.host.clone(),
+            as_of: snapshot.as_of,
+            engine: EngineView {
+                connected: snapshot.connected,
+                version: snapshot.version.clone(),
+            },
+            enforcing: enforcement.enforcing,
+            data: views.filter(|view| filter.passes(view)).collect(),
+        }
+    };
+    if !wants_page {
+        return Ok(([(header::VARY, "accept")], Json(listing)).into_response());
+    }
+    let ended = recent_denials(&sources).await?;
+    let enforcement = sources.enforcement.borrow().clone();
+    Ok(page::render(&listing, &ended, &enforcement, sources.role))
+}
+
+pub(super) async fn one(
+    State(sources): Shared,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    let last = last_decisions(&sources).await?;
+    let now = Timestamp::now();
+    let found = {
+        let snapshot = sources.snapshot.borrow();
+        let container = find(&snapshot.containers, &name);
+        if container.is_none() && !snapshot.connected {
+            return Err(Problem::engine_away(snapshot.as_of, now));
+        }
+        let enforcement = sources.enforcement.borrow();
+        container.map(|container| View {
+            explanation: Some(enforcement.in_force.list.explain(container, now)),
+            ..view(container, &enforcement, sources.show_all_labels, now, &last)
+        })
+    };
+    if let Some(view) = found {
+        return Ok(Json(view).into_response());
+    }
+    let filter = RecordFilter {
+        container: Some(name.clone()),
+        ..RecordFilter::default()
+    };
+    let records = search(&sources, filter, 100).await?;
+    match records.first() {
+        Some(newest) => Ok(Json(json!({
+            "container_id": newest.container_id,
+            "container_name": newest.container_name,
+            "gone": true,
+            "decisions": records,
+        }))
+        .into_response()),
+        None => Err(Problem::not_found(format!(
+            "no container here is or was called `{name}`"
+        ))),
+    }
+}
+
+/// By name, by full id, or by the beginning of an id that only one container has.
+fn find<'a>(containers: &'a BTreeMap<ContainerId, Container>, name: &str) -> Option<&'a Container> {
+    let by_name = containers
+        .values()
+        .find(|container| container.name.as_deref() == Some(name));
+    by_name.or_else(|| {
+        let mut by_id = containers
+            .values()
+            .filter(|container| !name.is_empty() && container.id.as_str().starts_with(name));
+        let first = by_id.next();
+        first.filter(|_| by_id.next().is_none())
+    })
+}
+
+fn view(
+    container: &Container,
+    enforcement: &Enforcement,
+    show_all_labels: bool,
+    now: Timestamp,
+    last: &BTreeMap<ContainerId, Arc<Record>>,
+) -> View {
+    let verdict = enforcement.judge(container, now);
+    let is_shown = |key: &str| {
+        show_all_labels || is_grouping_label(key) || enforcement.in_force.list.looks_at_label(key)
+    };
+    let labels = container.labels.iter().flatten().map(|(key, value)| {
+        let value = if is_shown(key) { value } else { HIDDEN };
+        (key.clone(), value.to_owned())
+    });
+    View {
+        container_id: container.id.clone(),
+        container_name: container.name.clone(),
+        image: container.image.clone(),
+        image_id: container.image_id.clone(),
+        status: container.state.as_str(),
+        status_text: container.status_text.clone(),
+        created_at: container.created_at,
+        started_at: container.started_at,
+        labels: labels.collect(),
+        ports: container.ports.clone(),
+        powers: None,
+        verdict: verdict.as_str(),
+        rule: verdict.rule().map(str::to_owned),
+        reason: verdict.reason(),
+        detail: verdict.detail().map(str::to_owned),
+        last_decision: last
+            .get(&container.id)
+            .map(|record| LastDecision::from(&**record)),
+        explanation: None,
+    }
+}
+
+/// Browsers ask for HTML by name; everything else gets JSON.
+fn wants_page(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains("text/html"))
+}
+
+async fn last_decisions(sources: &Sources) -> Result<BTreeMap<ContainerId, Arc<Record>>, Problem> {
+    let decisions = sources.decisions.clone();
+    tokio::task::spawn_blocking(move || decisions.last_by_container())
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        .map_err(|error| Problem::unreadable_log(&error))
+}
+
+async fn search(
+    sources: &Sources,
+    filter: RecordFilter,
+    limit: usize,
+) -> Result<Vec<Record>, Problem> {
+    let decisions = sources.decisions.clone();
+    tokio::task::spawn_blocking(move || decisions.search(&filter, limit))
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        .map_err(|error| Problem::unreadable_log(&error))
+}
+
+async fn recent_denials(sources: &Sources) -> Result<Vec<Record>, Problem> {
+    let filter = RecordFilter {
+        verdict: Some("denied".to_owned()),
+        ..RecordFilter::default()
+    };
+    search(sources, filter, 50).await
+}
+
+/// What of the list is asked for. Looks only at what is shown: a hidden label can't be guessed.
+#[derive(Default)]
+struct Filter {
+    status: Option<ContainerState>,
+    verdict: Option<String>,
+    name: Option<Pattern>,
+    image: Option<Pattern>,
+    labels: Vec<(String, Pattern)>,
+}
+
+impl Filter {
+    fn parse(pairs: &[(String, String)]) -> Result<Self, Problem> {
+        let mut filter = Self::default();
+        let pattern = |text: &str| Pattern::new(text, Reach::Everything);
+        for (key, value) in pairs {
+            match key.as_str() {
+                "status" => {
+                    let state = ContainerState::parse(value);
+                    if state.as_str() != value {
+                        let words = ContainerState::ALL.map(ContainerState::as_str).join(", ");
+                        return Err(query::invalid(key, value, &words));
+                    }
+                    filter.status = Some(state);
+                }
+                "verdict" if !Verdict::WORDS.contains(&value.as_str()) => {
+                    return Err(query::invalid(key, value, &Verdict::WORDS.join(", ")));
+                }
+                "verdict" => filter.verdict = Some(value.clone()),
+                "name" => filter.name = Some(pattern(value)),
+                "image" => filter.image = Some(pattern(value)),
+                "label" => match value.split_once('=') {
+                    Some((label, value)) => filter.labels.push((label.to_owned(), pattern(value))),
+                    None => filter.labels.push((value.clone(), pattern("*"))),
+                },
+                _ => return Err(query::unknown(key, KNOWN)),
+            }
+        }
+        Ok(filter)
+    }
+
+    fn passes(&self, view: &View) -> bool {
+        let fits = |pattern: &Option<Pattern>, text: &Option<String>| {
+            pattern
+                .as_ref()
+                .is_none_or(|pattern| text.as_deref().is_some_and(|text| pattern.matches(text)))
+        };
+        self.status
+            .is_none_or(|status| view.status == status.as_str())
+            && self
+                .verdict
+                .as_deref()
+                .is_none_or(|verdict| view.verdict == verdict)
+            && fits(&self.name, &view.container_name)
+            && fits(&self.image, &view.image)
+            && self.labels.iter().all(|(label, pattern)| {
+                view.labels
+                    .get(label)
+                    .is_some_and(|value| pattern.matches(value))
+            })
+    }
+}

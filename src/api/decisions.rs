@@ -1,0 +1,59 @@
+//! `GET /decisions`: what was judged and done, newest first.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::Shared;
+use super::problem::Problem;
+use super::query::{self, Pairs};
+use crate::allowlist::Verdict;
+use crate::journal::Filter;
+
+const LIMIT_DEFAULT: usize = 100;
+const LIMIT_MAX: usize = 1_000;
+const KNOWN: &str = "limit, after, container, verdict, outcome, since";
+
+pub(super) async fn list(State(sources): Shared, Pairs(pairs): Pairs) -> Result<Response, Problem> {
+    let (filter, limit) = parse(&pairs)?;
+    let decisions = sources.decisions.clone();
+    let found = tokio::task::spawn_blocking(move || decisions.search(&filter, limit))
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        .map_err(|error| Problem::unreadable_log(&error))?;
+    Ok(Json(json!({ "data": found })).into_response())
+}
+
+fn parse(pairs: &[(String, String)]) -> Result<(Filter, usize), Problem> {
+    let mut filter = Filter::default();
+    let mut limit = LIMIT_DEFAULT;
+    for (key, value) in pairs {
+        match key.as_str() {
+            "limit" => {
+                limit = query::parsed(key, value, "a number from 1 to 1000")?;
+                if !(1..=LIMIT_MAX).contains(&limit) {
+                    return Err(query::invalid(key, value, "a number from 1 to 1000"));
+                }
+            }
+            "after" => filter.after = Some(query::parsed(key, value, "a record's `seq`")?),
+            "container" if value.is_empty() => {
+                return Err(query::invalid(key, value, "a container's name or id"));
+            }
+            "container" => filter.container = Some(value.clone()),
+            "verdict" if !Verdict::WORDS.contains(&value.as_str()) => {
+                return Err(query::invalid(key, value, &Verdict::WORDS.join(", ")));
+            }
+            "verdict" => filter.verdict = Some(value.clone()),
+            "outcome" => {
+                filter.outcome = Some(query::word(key, value, "an outcome, such as done")?)
+            }
+            "since" => {
+                let expected = "a time, such as 2027-01-31T00:00:00Z";
+                filter.since = Some(query::parsed(key, value, expected)?);
+            }
+            _ => return Err(query::unknown(key, KNOWN)),
+        }
+    }
+    Ok((filter, limit))
+}

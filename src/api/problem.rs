@@ -1,0 +1,82 @@
+//! Errors as `application/problem+json` (RFC 9457).
+
+use axum::Json;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// An error's answer.
+#[derive(Debug, Serialize)]
+pub(super) struct Problem {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    /// The last good reading of the engine, where that is what is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_of: Option<Timestamp>,
+    /// Its age.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_seconds: Option<f64>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: detail.into(),
+            as_of: None,
+            age_seconds: None,
+        }
+    }
+
+    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    pub(super) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "this API only reads")
+    }
+
+    /// The handler of panics wants a response at once.
+    pub(super) fn internal(detail: &str) -> Response {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
+    }
+
+    pub(super) fn unreadable_log(error: &std::io::Error) -> Self {
+        let detail = format!("the audit log can't be read: {error}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+    }
+
+    /// The engine is out of reach.
+    pub(super) fn engine_away(as_of: Option<Timestamp>, now: Timestamp) -> Self {
+        let age = as_of.map(|as_of| now.duration_since(as_of).as_secs_f64());
+        let detail = match age {
+            Some(age) => {
+                format!("the engine is out of reach; the last good reading is {age:.0} s old")
+            }
+            None => "the engine is out of reach and was never read".to_owned(),
+        };
+        Self {
+            as_of,
+            age_seconds: age,
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let media_type = [(header::CONTENT_TYPE, "application/problem+json")];
+        (status, media_type, Json(self)).into_response()
+    }
+}

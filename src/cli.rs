@@ -1,0 +1,185 @@
+//! The command line: arguments, one-shot commands, exit codes.
+
+mod check;
+mod daemon;
+mod explain;
+mod healthcheck;
+mod one_shot;
+mod ps;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::builder::Resettable;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::api::Role;
+use crate::docker::Endpoint;
+
+/// Fine.
+const FINE: u8 = 0;
+/// The answer is no.
+const NO: u8 = 1;
+/// Bad usage, or a bad allowlist.
+const BAD_USAGE: u8 = 2;
+/// The engine can't be reached.
+const NO_ENGINE: u8 = 3;
+/// A defect, or something that should never happen.
+const INTERNAL: u8 = 70;
+
+/// A Docker host runs what is on its allowlist, and nothing else.
+#[derive(Debug, Parser)]
+#[command(name = "dockwarden", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Enforce the allowlist and serve the status API, in one process
+    Run(daemon::Arguments),
+    /// Enforce the allowlist
+    Controller(daemon::Arguments),
+    /// Serve the status API and its page; never changes a container
+    Api(daemon::Arguments),
+    /// Check an allowlist, and what it would end among what runs
+    Check(check::Arguments),
+    /// Explain the verdict on a container, rule by rule
+    Explain(explain::Arguments),
+    /// Show all containers with their verdicts
+    Ps(ps::Arguments),
+    /// Ask a dockwarden on this host whether it is ready
+    Healthcheck(healthcheck::Arguments),
+}
+
+/// The engine that a command speaks to.
+#[derive(Debug, Args)]
+struct EngineArguments {
+    /// The engine: unix:///path or tcp://host:port [default: DOCKER_HOST, else
+    /// unix:///var/run/docker.sock]
+    #[arg(long, env = "DOCKWARDEN_ENGINE", value_name = "URL")]
+    engine: Option<String>,
+}
+
+impl EngineArguments {
+    fn endpoint(&self) -> Endpoint {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let url = self
+            .engine
+            .clone()
+            .or_else(|| variable("DOCKER_HOST"))
+            .unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
+        let is_tls = url.starts_with("tcp://") && variable("DOCKER_TLS_VERIFY").is_some();
+        let directory = || {
+            variable("DOCKER_CERT_PATH").unwrap_or_else(|| {
+                format!(
+                    "{}/.docker",
+                    variable("HOME").unwrap_or_else(|| "/root".to_owned())
+                )
+            })
+        };
+        Endpoint {
+            url,
+            tls: is_tls.then(|| directory().into()),
+        }
+    }
+}
+
+/// How a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+/// A command's end other than by its own answer.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn bad_usage(message: impl Into<String>) -> Self {
+        Self {
+            code: BAD_USAGE,
+            message: message.into(),
+        }
+    }
+}
+
+type Answer = Result<u8, Failure>;
+
+/// Parses the process's arguments, does as told, and returns the exit code.
+pub fn main() -> ExitCode {
+    let command = without_empty_variables(Cli::command());
+    let parsed = Cli::from_arg_matches_mut(&mut command.get_matches());
+    let command = match parsed {
+        Ok(cli) => cli.command,
+        Err(error) => error.exit(),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return end(Err(Failure {
+                code: INTERNAL,
+                message: error.to_string(),
+            }));
+        }
+    };
+    let answer = runtime.block_on(async {
+        match command {
+            Command::Run(arguments) => daemon::run(Role::Run, arguments).await,
+            Command::Controller(arguments) => daemon::run(Role::Controller, arguments).await,
+            Command::Api(arguments) => daemon::run(Role::Api, arguments).await,
+            Command::Check(arguments) => check::run(&arguments).await,
+            Command::Explain(arguments) => explain::run(&arguments).await,
+            Command::Ps(arguments) => ps::run(&arguments).await,
+            Command::Healthcheck(arguments) => healthcheck::run(&arguments).await,
+        }
+    });
+    // Nothing that still hangs may keep the process.
+    runtime.shutdown_background();
+    end(answer)
+}
+
+#[allow(clippy::print_stderr)] // This is where messages for the person go.
+fn end(answer: Answer) -> ExitCode {
+    ExitCode::from(answer.unwrap_or_else(|failure| {
+        eprintln!("dockwarden: {}", failure.message.trim_end());
+        failure.code
+    }))
+}
+
+/// Compose passes variables that are not set as empty ones; both mean the same here.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    command.mut_subcommands(|subcommand| {
+        subcommand.mut_args(|argument| {
+            let is_empty = argument
+                .get_env()
+                .and_then(std::env::var_os)
+                .is_some_and(|value| value.is_empty());
+            if is_empty {
+                argument.env(Resettable::Reset)
+            } else {
+                argument
+            }
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

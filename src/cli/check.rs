@@ -1,0 +1,90 @@
+//! `dockwarden check`: is this list valid, what is weak about it, and what would it end.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::one_shot::{self, ListArguments};
+use super::table::{self, Judged};
+use super::{Answer, EngineArguments, FINE, NO, Output};
+use crate::allowlist::Verdict;
+use crate::container::Container;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The list to check [default: that of --allowlist]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    list: ListArguments,
+    #[command(flatten)]
+    engine: EngineArguments,
+    /// Warnings are failures
+    #[arg(long, env = "DOCKWARDEN_STRICT")]
+    strict: bool,
+    /// Show what the list would end among what runs; exit 1 if there is anything
+    #[arg(long, env = "DOCKWARDEN_RUNNING")]
+    running: bool,
+    /// How to print
+    #[arg(
+        long,
+        env = "DOCKWARDEN_OUTPUT",
+        value_name = "FORM",
+        default_value = "table"
+    )]
+    output: Output,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Answer {
+    let path = arguments
+        .file
+        .clone()
+        .unwrap_or_else(|| arguments.list.path());
+    let list = one_shot::load(&path).await?;
+    let warnings = list.list.warnings(Timestamp::now());
+    let ended = if arguments.running {
+        let engine = one_shot::engine(&arguments.engine)?;
+        let judged = one_shot::judged(&engine, &list).await?;
+        Some(judged.into_iter().filter(would_end).collect::<Vec<_>>())
+    } else {
+        None
+    };
+    match arguments.output {
+        Output::Table => {
+            table::say(&format!(
+                "{}: valid, {} rules, mode {}, action {}, hash {}",
+                path.display(),
+                list.list.rules.len(),
+                list.list.mode.as_str(),
+                list.list.action.as_str(),
+                list.hash,
+            ));
+            for warning in &warnings {
+                table::say(&format!("warning: {warning}"));
+            }
+            match &ended {
+                None => {}
+                Some(ended) if ended.is_empty() => table::say("nothing that runs would be ended"),
+                Some(ended) => {
+                    table::say(&format!("{} that run would be ended:", ended.len()));
+                    table::say_containers(ended);
+                }
+            }
+        }
+        Output::Json => table::say_json(&json!({
+            "file": path,
+            "hash": list.hash,
+            "list": list.list,
+            "warnings": warnings,
+            "would_end": ended.as_ref().map(|ended| ended.iter().map(Judged::from).collect::<Vec<_>>()),
+        }))?,
+    }
+    let is_weak = arguments.strict && !warnings.is_empty();
+    let would_end = ended.is_some_and(|ended| !ended.is_empty());
+    Ok(if is_weak || would_end { NO } else { FINE })
+}
+
+fn would_end((container, verdict): &(Container, Verdict)) -> bool {
+    container.state.is_live() && verdict.is_denied()
+}

@@ -1,0 +1,128 @@
+//! `dockwarden run`, `controller` and `api`: arguments to settings.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::{Answer, BAD_USAGE, EngineArguments, FINE, Failure, INTERNAL};
+use crate::api::Role;
+use crate::app;
+use crate::journal::Destination;
+use crate::telemetry::{self, LogFormat};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    engine: EngineArguments,
+    /// The allowlist
+    #[arg(
+        long,
+        env = "DOCKWARDEN_ALLOWLIST",
+        value_name = "FILE",
+        default_value = "/etc/dockwarden/allowlist.toml"
+    )]
+    allowlist: PathBuf,
+    /// Touch nothing, whatever the list says; no option wins towards enforcing
+    #[arg(long, env = "DOCKWARDEN_MODE", value_name = "audit")]
+    mode: Option<OnlyAudit>,
+    /// Where to listen [default: 127.0.0.1:8080, the controller's 127.0.0.1:8081]
+    #[arg(long, env = "DOCKWARDEN_LISTEN", value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// How often all containers are listed and judged, events aside
+    #[arg(
+        long,
+        env = "DOCKWARDEN_RESYNC",
+        value_name = "DURATION",
+        default_value = "30s",
+        value_parser = duration
+    )]
+    resync: Duration,
+    /// Where decisions are recorded, a JSON object a line; `-`: standard output. The api reads it
+    #[arg(long, env = "DOCKWARDEN_AUDIT_LOG", value_name = "FILE")]
+    audit_log: Option<PathBuf>,
+    /// The container that dockwarden itself runs in, where it can't find out
+    #[arg(long, env = "DOCKWARDEN_SELF_ID", value_name = "ID")]
+    self_id: Option<String>,
+    /// The host's name in records [default: the engine's own]
+    #[arg(long, env = "DOCKWARDEN_HOST_NAME", value_name = "NAME")]
+    host_name: Option<String>,
+    /// Which labels' values the API shows
+    #[arg(
+        long,
+        env = "DOCKWARDEN_SHOW_LABELS",
+        value_name = "WHICH",
+        default_value = "known"
+    )]
+    show_labels: ShowLabels,
+    /// The form of log lines
+    #[arg(
+        long,
+        env = "DOCKWARDEN_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace [default: RUST_LOG, else info]
+    #[arg(long, env = "DOCKWARDEN_LOG_LEVEL", value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OnlyAudit {
+    Audit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ShowLabels {
+    /// Those that rules look at, and those of Compose, Swarm and Kubernetes
+    Known,
+    /// All
+    All,
+}
+
+pub(super) async fn run(role: Role, arguments: Arguments) -> Answer {
+    telemetry::init(arguments.log_format, arguments.log_level.as_deref())
+        .map_err(|error| Failure::bad_usage(format!("--log-level: {error}")))?;
+    let listen = arguments.listen.unwrap_or_else(|| match role {
+        Role::Controller => "127.0.0.1:8081".to_owned(),
+        Role::Run | Role::Api => "127.0.0.1:8080".to_owned(),
+    });
+    let audit_log = match arguments.audit_log {
+        None => Destination::Memory,
+        Some(path) if path.as_os_str() == "-" => Destination::StandardOutput,
+        Some(path) => Destination::File(path),
+    };
+    let settings = app::Settings {
+        role,
+        allowlist: arguments.allowlist,
+        engine: arguments.engine.endpoint(),
+        listen,
+        audit_only: arguments.mode.is_some(),
+        resync: arguments.resync,
+        audit_log,
+        self_id: arguments.self_id,
+        host_name: arguments.host_name,
+        show_all_labels: arguments.show_labels == ShowLabels::All,
+    };
+    match app::run(settings).await {
+        Ok(()) => Ok(FINE),
+        Err(failure) => Err(Failure {
+            code: match failure {
+                app::Failure::Settings(_) => BAD_USAGE,
+                app::Failure::Internal(_) => INTERNAL,
+            },
+            message: failure.to_string(),
+        }),
+    }
+}
+
+/// `30s`, `5m`, `1h30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
+    let duration = Duration::try_from(parsed).map_err(|error| error.to_string())?;
+    if duration < Duration::from_secs(1) {
+        return Err("at least 1s".to_owned());
+    }
+    Ok(duration)
+}

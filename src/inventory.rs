@@ -1,0 +1,218 @@
+//! The state list: all containers as last seen, kept by events and full lists, so that a request
+//! to the API costs the engine nothing.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::container::{Container, ContainerId};
+use crate::engine::{ChangeKind, Engine, EngineError, Listing};
+use crate::follow::Update;
+use crate::look::{self, Memory};
+use crate::status::Snapshot;
+
+/// How many containers are looked at at once.
+const LOOKS: usize = 8;
+
+/// Keeps the list.
+pub struct Inventory {
+    engine: Arc<dyn Engine>,
+    snapshot: watch::Sender<Snapshot>,
+    /// The host's name, where the engine's own is not to be shown.
+    host_name: Option<String>,
+    known: HashMap<ContainerId, Known>,
+    /// To be looked at.
+    dirty: HashSet<ContainerId>,
+    looking: HashSet<ContainerId>,
+    looks: JoinSet<Looked>,
+}
+
+/// What no list tells.
+#[derive(Default, Clone)]
+struct Known {
+    memory: Memory,
+    started_at: Option<Timestamp>,
+    looked_at: Option<Instant>,
+}
+
+struct Looked {
+    id: ContainerId,
+    known: Known,
+    container: Result<Option<Container>, EngineError>,
+}
+
+impl Inventory {
+    /// An empty list, published through `snapshot`.
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        snapshot: watch::Sender<Snapshot>,
+        host_name: Option<String>,
+    ) -> Self {
+        Self {
+            engine,
+            snapshot,
+            host_name,
+            known: HashMap::new(),
+            dirty: HashSet::new(),
+            looking: HashSet::new(),
+            looks: JoinSet::new(),
+        }
+    }
+
+    /// Keeps the list until the updates end.
+    pub async fn run(mut self, mut updates: mpsc::Receiver<Update>) {
+        loop {
+            tokio::select! {
+                update = updates.recv() => match update {
+                    Some(update) => self.update(update),
+                    None => return,
+                },
+                Some(looked) = self.looks.join_next() => match looked {
+                    Ok(looked) => self.looked(looked),
+                    Err(error) => {
+                        tracing::error!(%error, "a look at a container ended abnormally");
+                        self.looking.clear();
+                    }
+                },
+            }
+            self.look_at_some();
+        }
+    }
+
+    fn update(&mut self, update: Update) {
+        match update {
+            Update::Connected(info) => self.snapshot.send_modify(|snapshot| {
+                snapshot.version = Some(info.version);
+                snapshot.host = self.host_name.clone().or(Some(info.host));
+            }),
+            Update::Changed(change) => {
+                match change.kind {
+                    // Most of what containers do changes nothing that is shown.
+                    ChangeKind::Other | ChangeKind::Kill => return,
+                    ChangeKind::Start => {
+                        let known = self.known.entry(change.id.clone()).or_default();
+                        known.started_at = known.started_at.max(Some(change.time));
+                    }
+                    _ => {}
+                }
+                self.dirty.insert(change.id);
+            }
+            Update::Unreadable => {}
+            Update::Listed(listing, took) => self.listed(listing, took),
+            Update::Disconnected(_) => {
+                self.snapshot
+                    .send_modify(|snapshot| snapshot.connected = false);
+            }
+        }
+    }
+
+    /// Takes over a full list, but for what was looked at since it was begun.
+    fn listed(&mut self, listing: Listing, took: Duration) {
+        let now = Instant::now();
+        let begun = now.checked_sub(took).unwrap_or(now);
+        let is_newer = |known: &HashMap<ContainerId, Known>, id: &ContainerId| {
+            known
+                .get(id)
+                .and_then(|known| known.looked_at)
+                .is_some_and(|looked_at| looked_at >= begun)
+        };
+        let mut containers = std::collections::BTreeMap::new();
+        for mut container in listing.containers {
+            if is_newer(&self.known, &container.id) {
+                continue;
+            }
+            let known = self.known.entry(container.id.clone()).or_default();
+            let is_complete = known.memory.recall(&mut container);
+            container.started_at = known.started_at;
+            if !is_complete || (container.state.is_live() && known.started_at.is_none()) {
+                self.dirty.insert(container.id.clone());
+            }
+            containers.insert(container.id.clone(), container);
+        }
+        let known = &mut self.known;
+        self.snapshot.send_modify(|snapshot| {
+            for (id, container) in std::mem::take(&mut snapshot.containers) {
+                if is_newer(known, &id) {
+                    containers.insert(id, container);
+                }
+            }
+            snapshot.containers = containers;
+            snapshot.connected = true;
+            snapshot.as_of = Some(Timestamp::now());
+            snapshot.listed_at = snapshot.as_of;
+            known.retain(|id, known| {
+                snapshot.containers.contains_key(id)
+                    || known.looked_at.is_some_and(|looked_at| looked_at >= begun)
+            });
+        });
+    }
+
+    fn look_at_some(&mut self) {
+        while self.looks.len() < LOOKS {
+            let next = self.dirty.iter().find(|id| !self.looking.contains(*id));
+            let Some(id) = next.cloned() else {
+                return;
+            };
+            self.dirty.remove(&id);
+            self.looking.insert(id.clone());
+            let known = self.known.get(&id).cloned().unwrap_or_default();
+            self.looks.spawn(look_at(self.engine.clone(), id, known));
+        }
+    }
+
+    fn looked(&mut self, looked: Looked) {
+        let Looked {
+            id,
+            mut known,
+            container,
+        } = looked;
+        self.looking.remove(&id);
+        let heard = self.known.get(&id).and_then(|known| known.started_at);
+        known.started_at = known.started_at.max(heard);
+        known.looked_at = Some(Instant::now());
+        let container = match container {
+            Ok(container) => container,
+            Err(error) => {
+                // The next full list shows it again.
+                tracing::debug!(
+                    id = id.short(),
+                    error = error.chain(),
+                    "container can't be looked at"
+                );
+                return;
+            }
+        };
+        self.snapshot.send_modify(|snapshot| {
+            snapshot.as_of = Some(Timestamp::now());
+            match container {
+                Some(mut container) => {
+                    container.started_at = known.started_at;
+                    snapshot.containers.insert(id.clone(), container);
+                }
+                None => {
+                    snapshot.containers.remove(&id);
+                }
+            }
+        });
+        self.known.insert(id, known);
+    }
+}
+
+async fn look_at(engine: Arc<dyn Engine>, id: ContainerId, mut known: Known) -> Looked {
+    let container = look::look(engine.as_ref(), &id, &mut known.memory).await;
+    let runs_since_unknown = known.started_at.is_none()
+        && matches!(&container, Ok(Some(container)) if container.state.is_live());
+    if runs_since_unknown && let Ok(inspection) = engine.inspect(&id).await {
+        known.started_at = inspection.started_at;
+    }
+    Looked {
+        id,
+        known,
+        container,
+    }
+}

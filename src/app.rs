@@ -90,6 +90,10 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         "dockwarden started"
     );
 
+    // Nothing is done to any container before it is certain that this process can serve.
+    let listener = TcpListener::bind(&settings.listen)
+        .await
+        .map_err(|error| unusable(&format!("listen on {}: {error}", settings.listen)))?;
     let shutdown = CancellationToken::new();
     let mut tasks = Tasks::new();
     let (enforcement, enforcement_receiver) =
@@ -158,9 +162,6 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let hangup = signal(SignalKind::hangup()).map_err(|error| Failure::Internal(error.into()))?;
     spawn(&mut tasks, "reload", reload.run(hangup, shutdown.clone()));
 
-    let listener = TcpListener::bind(&settings.listen)
-        .await
-        .map_err(|error| unusable(&format!("listen on {}: {error}", settings.listen)))?;
     let router = api::router(Sources {
         role: settings.role,
         snapshot: snapshot_receiver,
@@ -233,6 +234,14 @@ async fn finish(mut tasks: Tasks, writer: Option<crate::journal::Writer>) {
     tracing::info!("stopped");
 }
 
+fn mode(list: &LoadedList, audit_only: bool) -> Mode {
+    if audit_only {
+        Mode::Audit
+    } else {
+        list.list.mode
+    }
+}
+
 /// Before anything is known of the engine.
 fn initial(in_force: LoadedList, audit_only: bool) -> Enforcement {
     Enforcement {
@@ -251,12 +260,16 @@ fn initial(in_force: LoadedList, audit_only: bool) -> Enforcement {
 }
 
 /// Puts candidates in force where nothing is enforced: for the api alone.
-async fn adopt(mut candidates: mpsc::Receiver<Candidate>, enforcement: watch::Sender<Enforcement>) {
+async fn adopt(
+    mut candidates: mpsc::Receiver<Candidate>,
+    enforcement: watch::Sender<Enforcement>,
+    audit_only: bool,
+) {
     while let Some(candidate) = candidates.recv().await {
         enforcement.send_modify(|enforcement| match candidate {
             Ok(list) => {
                 tracing::info!(hash = %list.hash, "allowlist was read");
-                enforcement.mode = list.list.mode;
+                enforcement.mode = mode(&list, audit_only);
                 enforcement.in_force = list;
                 enforcement.rejected = None;
             }

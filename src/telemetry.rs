@@ -29,6 +29,7 @@ pub fn init(format: LogFormat, level: Option<&str>) -> Result<(), ParseError> {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)
+        .with_target(false)
         .with_ansi(colour);
     // A second set-up in one process keeps the first.
     let _ = match format {

@@ -53,9 +53,9 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
     match arguments.output {
         Output::Table => {
             table::say(&format!(
-                "{}: valid, {} rules, mode {}, action {}, hash {}",
+                "{}: valid, {}, mode {}, action {}, hash {}",
                 path.display(),
-                list.list.rules.len(),
+                counted(list.list.rules.len(), "rule"),
                 list.list.mode.as_str(),
                 list.list.action.as_str(),
                 list.hash,
@@ -67,7 +67,10 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
                 None => {}
                 Some(ended) if ended.is_empty() => table::say("nothing that runs would be ended"),
                 Some(ended) => {
-                    table::say(&format!("{} that run would be ended:", ended.len()));
+                    table::say(&format!(
+                        "{} would be ended:",
+                        counted(ended.len(), "container")
+                    ));
                     table::say_containers(ended);
                 }
             }
@@ -83,6 +86,11 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
     let is_weak = arguments.strict && !warnings.is_empty();
     let would_end = ended.is_some_and(|ended| !ended.is_empty());
     Ok(if is_weak || would_end { NO } else { FINE })
+}
+
+fn counted(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 fn would_end((container, verdict): &(Container, Verdict)) -> bool {

@@ -28,12 +28,14 @@ mod engine;
 mod eventually;
 mod http;
 mod image;
+mod observe;
 mod proxy;
 mod warden;
 
 pub use engine::{Engine, EngineBuilder};
 pub use eventually::{Settled, eventually};
 pub use http::{Response, Stream};
+pub use observe::{Life, SOON};
 pub use proxy::TcpProxy;
 pub use warden::{Builder, Warden, dockwarden};
 

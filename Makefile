@@ -1,0 +1,25 @@
+# Everything that a fresh Debian machine with Rust needs is installed on the way, and named.
+
+.PHONY: run demo test lint image
+
+run: # enforce the shipped allowlist on this machine's engine, or audit where that would end something
+	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev
+	scripts/start-engine
+	cargo build --release --locked
+	scripts/run
+
+demo: # the same on a throwaway engine, as a transcript (root)
+	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev dockerd=docker.io docker=docker.io ip=iproute2 unshare=util-linux curl=curl python3=python3
+	cargo build --release --locked
+	scripts/demo
+
+test: # every test, on engines of their own (root)
+	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev dockerd=docker.io docker=docker.io ip=iproute2 iptables=iptables unshare=util-linux
+	cargo test --locked
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --all-targets --locked -- -D warnings
+
+image: # the image that docker-compose.yml runs
+	docker build --tag dockwarden:$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml) .

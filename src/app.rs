@@ -3,14 +3,13 @@
 //! Every task has its owner here. The first one that ends before it should ends the process, with
 //! its reason.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,13 +21,15 @@ use crate::docker::{Docker, Endpoint};
 use crate::engine::Engine;
 use crate::follow::Follower;
 use crate::inventory::Inventory;
-use crate::journal::{Decisions, Destination, Journal};
+use crate::journal::{self, Decisions, Destination, Journal};
 use crate::metrics::Metrics;
 use crate::reload::Reload;
 use crate::status::{Candidate, Enforcement, LoadedList, RejectedList, Snapshot};
 
 /// How long a shutdown may take, the controller's own part included.
-const SHUTDOWN: Duration = Duration::from_millis(4_500);
+const SHUTDOWN: Duration = Duration::from_millis(4_400);
+/// How long the last records may take to reach the disk.
+const FLUSH: Duration = Duration::from_millis(400);
 
 /// How a daemon is to run.
 #[derive(Debug, Clone)]
@@ -73,14 +74,19 @@ type Tasks = JoinSet<(&'static str, anyhow::Result<()>)>;
 /// # Errors
 /// When it can't start, or a part of it ends by itself.
 pub async fn run(settings: Settings) -> Result<(), Failure> {
-    let unusable = |error: &dyn std::fmt::Display| Failure::Settings(error.to_string());
-    let metrics = Metrics::new().map_err(|error| Failure::Internal(error.into()))?;
+    let internal = |error: std::io::Error| Failure::Internal(error.into());
+    let mut stop = Stop::listen().map_err(internal)?;
+    let hangup = signal(SignalKind::hangup()).map_err(internal)?;
     let docker = Docker::new(&settings.engine).map_err(|error| unusable(&error))?;
-    let engine: Arc<dyn Engine> = Arc::new(docker);
-
-    let (candidates, candidate_receiver) = mpsc::channel(4);
+    let metrics = Metrics::new().map_err(|error| Failure::Internal(error.into()))?;
+    let (candidates, receiver) = mpsc::channel(4);
     let (reload, first) = Reload::open(settings.allowlist.clone(), candidates).await;
     let in_force = first.map_err(|error| Failure::Settings(error.report()))?;
+    // Nothing is done to any container before it is certain that this process can serve.
+    let listener = TcpListener::bind(&settings.listen)
+        .await
+        .map_err(|error| unusable(&format!("listen on {}: {error}", settings.listen)))?;
+    let address = listener.local_addr().map_err(internal)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         engine = settings.engine.url,
@@ -90,148 +96,194 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         "dockwarden started"
     );
 
-    // Nothing is done to any container before it is certain that this process can serve.
-    let listener = TcpListener::bind(&settings.listen)
-        .await
-        .map_err(|error| unusable(&format!("listen on {}: {error}", settings.listen)))?;
-    let shutdown = CancellationToken::new();
-    let mut tasks = Tasks::new();
-    let (enforcement, enforcement_receiver) =
-        watch::channel(initial(in_force, settings.audit_only));
-    let (snapshot, snapshot_receiver) = watch::channel(Snapshot {
-        host: settings.host_name.clone(),
-        ..Snapshot::default()
-    });
-
-    let mut writer = None;
-    let decisions = if settings.role.enforces() {
-        let host = settings.host_name.clone().unwrap_or_default();
-        let (journal, journal_writer) = Journal::open(&settings.audit_log, host, metrics.clone())
-            .map_err(|error| {
-            unusable(&format!("audit log {:?}: {error}", settings.audit_log))
-        })?;
-        writer = Some(journal_writer);
-        let (follower, relist, updates) = Follower::new(engine.clone(), settings.resync);
-        let settings_of_controller = controller::Settings {
-            engine: engine.clone(),
-            journal: journal.clone(),
-            metrics: metrics.clone(),
-            enforcement,
-            relist,
-            audit_only: settings.audit_only,
-            self_id: settings.self_id.clone(),
-            learn_host: settings.host_name.is_none(),
-        };
-        let controller = Controller::new(settings_of_controller, shutdown.clone());
-        spawn(
-            &mut tasks,
-            "controller",
-            controller.run(updates, candidate_receiver),
-        );
-        spawn(
-            &mut tasks,
-            "controller's follower",
-            follower.run(shutdown.clone()),
-        );
-        let file = match &settings.audit_log {
-            Destination::File(path) => Some(path.clone()),
-            _ => None,
-        };
-        Decisions::Own(Box::new(journal), file)
-    } else {
-        spawn(
-            &mut tasks,
-            "allowlist",
-            adopt(candidate_receiver, enforcement),
-        );
-        match &settings.audit_log {
-            Destination::File(path) => Decisions::Foreign(path.clone()),
-            _ => Decisions::None,
-        }
-    };
-
-    let (follower, _, updates) = Follower::new(engine.clone(), settings.resync);
-    let inventory = Inventory::new(engine, snapshot, settings.host_name.clone());
-    spawn(&mut tasks, "inventory", inventory.run(updates));
-    spawn(
-        &mut tasks,
-        "inventory's follower",
-        follower.run(shutdown.clone()),
-    );
-
-    let hangup = signal(SignalKind::hangup()).map_err(|error| Failure::Internal(error.into()))?;
-    spawn(&mut tasks, "reload", reload.run(hangup, shutdown.clone()));
-
-    let router = api::router(Sources {
-        role: settings.role,
-        snapshot: snapshot_receiver,
-        enforcement: enforcement_receiver,
-        decisions,
+    let mut daemon = Daemon {
+        engine: Arc::new(docker),
         metrics,
-        resync: settings.resync,
-        show_all_labels: settings.show_all_labels,
-    });
-    let address = listener
-        .local_addr()
-        .map_err(|error| Failure::Internal(error.into()))?;
+        shutdown: CancellationToken::new(),
+        tasks: Tasks::new(),
+        writer: None,
+        settings,
+    };
+    let (enforcement, enforcement_receiver) =
+        watch::channel(initial(in_force, daemon.settings.audit_only));
+    let decisions = if daemon.settings.role.enforces() {
+        daemon.enforce(enforcement, receiver)?
+    } else {
+        daemon.read_along(enforcement, receiver)
+    };
+    let snapshot = daemon.take_stock();
+    daemon.spawn("reload", reload.run(hangup, daemon.shutdown.clone()));
+    daemon.serve(listener, enforcement_receiver, snapshot, decisions);
     tracing::info!(%address, "listening");
-    let stop = shutdown.clone().cancelled_owned();
-    tasks.spawn(async move {
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        let served = axum::serve(listener, service)
-            .with_graceful_shutdown(stop)
-            .await;
-        ("API", served.context("the API failed"))
-    });
 
-    let ended = supervise(&mut tasks).await;
-    shutdown.cancel();
-    finish(tasks, writer).await;
+    let ended = tokio::select! {
+        signal = stop.next() => {
+            tracing::info!(signal, "stopping");
+            Ok(())
+        }
+        ended = daemon.tasks.join_next() => Err(why(ended)),
+    };
+    daemon.finish().await;
     ended.map_err(Failure::Internal)
 }
 
-fn spawn(tasks: &mut Tasks, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-    tasks.spawn(async move {
-        task.await;
-        (name, Ok(()))
-    });
+/// The signals that end a daemon.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-/// Waits for a signal to stop, or for a task that ends although it should not.
-async fn supervise(tasks: &mut Tasks) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "stopping"),
-        _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "stopping"),
-        ended = tasks.join_next() => return Err(match ended {
-            Some(Ok((name, Ok(())))) => anyhow!("the {name} task ended by itself"),
-            Some(Ok((name, Err(error)))) => error.context(format!("the {name} task failed")),
-            Some(Err(error)) => anyhow!(error).context("a task ended abnormally"),
-            None => anyhow!("there was nothing to do"),
-        }),
+impl Stop {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
-    Ok(())
-}
 
-/// Lets every task end, and every record reach the disk.
-async fn finish(mut tasks: Tasks, writer: Option<crate::journal::Writer>) {
-    let drain = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(SHUTDOWN, drain).await.is_err() {
-        tracing::warn!("not every task ended in time");
-        tasks.shutdown().await;
-    }
-    drop(tasks);
-    if let Some(writer) = writer {
-        let joined = tokio::task::spawn_blocking(move || writer.join());
-        if tokio::time::timeout(Duration::from_millis(400), joined)
-            .await
-            .is_err()
-        {
-            tracing::warn!("the audit log was still being written");
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
     }
-    tracing::info!("stopped");
+}
+
+/// Why a task ended although none should.
+fn why(
+    ended: Option<Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>>,
+) -> anyhow::Error {
+    match ended {
+        Some(Ok((name, Ok(())))) => anyhow!("the {name} task ended by itself"),
+        Some(Ok((name, Err(error)))) => error.context(format!("the {name} task failed")),
+        Some(Err(error)) => anyhow!(error).context("a task ended abnormally"),
+        None => anyhow!("there was nothing to do"),
+    }
+}
+
+fn unusable(error: &dyn std::fmt::Display) -> Failure {
+    Failure::Settings(error.to_string())
+}
+
+/// What runs, and its owner.
+struct Daemon {
+    settings: Settings,
+    engine: Arc<dyn Engine>,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+    tasks: Tasks,
+    writer: Option<journal::Writer>,
+}
+
+impl Daemon {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(async move {
+            task.await;
+            (name, Ok(()))
+        });
+    }
+
+    /// Enforces, with an engine connection of its own.
+    fn enforce(
+        &mut self,
+        enforcement: watch::Sender<Enforcement>,
+        candidates: mpsc::Receiver<Candidate>,
+    ) -> Result<Decisions, Failure> {
+        let settings = &self.settings;
+        let host = settings.host_name.clone().unwrap_or_default();
+        let (journal, writer) = Journal::open(&settings.audit_log, host, self.metrics.clone())
+            .map_err(|error| unusable(&format!("audit log {}: {error}", settings.audit_log)))?;
+        self.writer = Some(writer);
+        let (follower, relist, updates) = Follower::new(self.engine.clone(), settings.resync);
+        let controller = Controller::new(
+            controller::Settings {
+                engine: self.engine.clone(),
+                journal: journal.clone(),
+                metrics: self.metrics.clone(),
+                enforcement,
+                relist,
+                audit_only: settings.audit_only,
+                self_id: settings.self_id.clone(),
+                learn_host: settings.host_name.is_none(),
+            },
+            self.shutdown.clone(),
+        );
+        let file = settings.audit_log.path().map(Path::to_owned);
+        self.spawn("controller", controller.run(updates, candidates));
+        self.spawn("controller's follower", follower.run(self.shutdown.clone()));
+        Ok(Decisions::Own(Box::new(journal), file))
+    }
+
+    /// Judges by the list and enforces nothing: another process does.
+    fn read_along(
+        &mut self,
+        enforcement: watch::Sender<Enforcement>,
+        candidates: mpsc::Receiver<Candidate>,
+    ) -> Decisions {
+        let audit_only = self.settings.audit_only;
+        self.spawn("allowlist", adopt(candidates, enforcement, audit_only));
+        match self.settings.audit_log.path() {
+            Some(path) => Decisions::Foreign(path.to_owned()),
+            None => Decisions::None,
+        }
+    }
+
+    /// Keeps the state list, with an engine connection of its own: what is asked of it can't
+    /// delay an end.
+    fn take_stock(&mut self) -> watch::Receiver<Snapshot> {
+        let host = self.settings.host_name.clone();
+        let (sender, snapshot) = watch::channel(Snapshot {
+            host: host.clone(),
+            ..Snapshot::default()
+        });
+        let (follower, _, updates) = Follower::new(self.engine.clone(), self.settings.resync);
+        let inventory = Inventory::new(self.engine.clone(), sender, host);
+        self.spawn("inventory", inventory.run(updates));
+        self.spawn("inventory's follower", follower.run(self.shutdown.clone()));
+        snapshot
+    }
+
+    fn serve(
+        &mut self,
+        listener: TcpListener,
+        enforcement: watch::Receiver<Enforcement>,
+        snapshot: watch::Receiver<Snapshot>,
+        decisions: Decisions,
+    ) {
+        let router = api::router(Sources {
+            role: self.settings.role,
+            snapshot,
+            enforcement,
+            decisions,
+            metrics: self.metrics.clone(),
+            resync: self.settings.resync,
+            show_all_labels: self.settings.show_all_labels,
+        });
+        let stop = self.shutdown.clone().cancelled_owned();
+        self.tasks.spawn(async move {
+            let served = axum::serve(listener, router)
+                .with_graceful_shutdown(stop)
+                .await;
+            ("API", served.context("the API failed"))
+        });
+    }
+
+    /// Lets every task end, and every record reach the disk.
+    async fn finish(mut self) {
+        self.shutdown.cancel();
+        let drain = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(SHUTDOWN, drain).await.is_err() {
+            tracing::warn!("not every task ended in time");
+            self.tasks.shutdown().await;
+        }
+        if let Some(writer) = self.writer {
+            let joined = tokio::task::spawn_blocking(move || writer.join());
+            if tokio::time::timeout(FLUSH, joined).await.is_err() {
+                tracing::warn!("the audit log was still being written");
+            }
+        }
+        tracing::info!("stopped");
+    }
 }
 
 fn mode(list: &LoadedList, audit_only: bool) -> Mode {

@@ -92,6 +92,26 @@ pub enum Destination {
     File(PathBuf),
 }
 
+impl Destination {
+    /// The file, where it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Memory | Self::StandardOutput => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Destination {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Memory => formatter.write_str("in memory"),
+            Self::StandardOutput => formatter.write_str("on standard output"),
+            Self::File(path) => write!(formatter, "{}", path.display()),
+        }
+    }
+}
+
 impl Journal {
     /// Opens the audit log and starts its thread.
     ///

@@ -210,7 +210,7 @@ mod tests {
             trigger: Trigger::Start,
             mode: Mode::Enforce,
             action: None,
-            outcome: (seq % 2 == 0).then_some(Outcome::Done),
+            outcome: seq.is_multiple_of(2).then_some(Outcome::Done),
             error: None,
             path: None,
             restart_policy: None,

@@ -325,17 +325,13 @@ impl Controller {
     }
 
     fn expired(&mut self) {
-        let now = Timestamp::now();
         self.show_list();
-        let passed = self
-            .context
-            .enforcement
-            .borrow()
-            .last_sweep
-            .is_some_and(|swept| {
-                let list = &self.context.enforcement.borrow().in_force.list;
-                list.next_expiry(swept).is_some_and(|expiry| expiry <= now)
-            });
+        let passed = {
+            let enforcement = self.context.enforcement.borrow();
+            let judged = enforcement.last_sweep;
+            let expiry = judged.and_then(|judged| enforcement.in_force.list.next_expiry(judged));
+            expiry.is_some_and(|expiry| expiry <= Timestamp::now())
+        };
         if passed {
             self.judge_all_again(Trigger::Expiry);
         }

@@ -194,7 +194,10 @@ pub(super) async fn attend(
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     let (mut trigger, mut arrived) = (Trigger::Sweep, Instant::now());
     loop {
-        let mark = subject.heard().mark.take();
+        let (mark, started_at) = {
+            let mut heard = subject.heard();
+            (heard.mark.take(), heard.started_at)
+        };
         let mut listed = None;
         if let Some(mark) = mark {
             (trigger, arrived, listed) = (mark.trigger, mark.arrived, mark.listed);
@@ -207,9 +210,10 @@ pub(super) async fn attend(
             enforcement: context.enforcement.borrow().clone(),
             trigger,
             arrived,
+            started_at,
         };
         match attendance.attend(listed, &mut backoff).await {
-            Next::Settled if subject.is_marked() => {}
+            _ if subject.is_marked() => {}
             Next::Settled => return history,
             Next::After(delay) => {
                 tokio::select! {
@@ -230,6 +234,8 @@ struct Attendance<'a> {
     enforcement: Enforcement,
     trigger: Trigger,
     arrived: Instant,
+    /// The last start that was heard of before this look; a later one gets a look of its own.
+    started_at: Option<Timestamp>,
 }
 
 impl Attendance<'_> {
@@ -407,8 +413,7 @@ impl Attendance<'_> {
     /// A denied container that ended before anything could be done is on record all the same, by
     /// what was known of it before where it is gone by now.
     async fn put_early_end_on_record(&mut self, container: Option<&Container>) {
-        let started_at = self.subject.heard().started_at;
-        let is_new_start = started_at > self.history.settled_start;
+        let is_new_start = self.started_at > self.history.settled_start;
         let last = self.history.last.clone();
         let known = match (container, last) {
             (Some(container), Some((_, verdict))) => Some((container.clone(), verdict)),
@@ -479,10 +484,8 @@ impl Attendance<'_> {
     }
 
     fn settle_life(&mut self) {
-        let heard = self.subject.heard();
-        self.history.settled_start = heard.started_at;
-        self.history.deaths = heard.deaths;
-        drop(heard);
+        self.history.settled_start = self.started_at;
+        self.history.deaths = self.subject.heard().deaths;
         self.history.life_is_over();
     }
 }

@@ -107,10 +107,11 @@ pub(super) fn image_names(answer: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The answer to `GET /info`.
+/// The answer to `GET /info`, or to `GET /version`.
 pub(super) fn info(answer: &Value) -> EngineInfo {
+    let version = text(answer, "ServerVersion").or_else(|| text(answer, "Version"));
     EngineInfo {
-        version: text(answer, "ServerVersion").unwrap_or_default(),
+        version: version.unwrap_or_default(),
         host: text(answer, "Name").unwrap_or_default(),
         time: text(answer, "SystemTime").and_then(|time| time.parse().ok()),
     }

@@ -18,6 +18,14 @@ use crate::status::Snapshot;
 
 /// How many containers are looked at at once.
 const LOOKS: usize = 8;
+/// After a death the engine's list may still say "running" for a while: when to look again.
+const AFTER_DEATH: [Duration; 5] = [
+    Duration::from_millis(30),
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+];
 
 /// Keeps the list.
 pub struct Inventory {
@@ -30,6 +38,8 @@ pub struct Inventory {
     dirty: HashSet<ContainerId>,
     looking: HashSet<ContainerId>,
     looks: JoinSet<Looked>,
+    /// Those that will be dirty in a moment.
+    pauses: JoinSet<ContainerId>,
 }
 
 /// What no list tells.
@@ -38,6 +48,8 @@ struct Known {
     memory: Memory,
     started_at: Option<Timestamp>,
     looked_at: Option<Instant>,
+    /// It died and the list has not shown it yet: how often that was looked for.
+    death_not_shown: Option<usize>,
 }
 
 struct Looked {
@@ -61,6 +73,7 @@ impl Inventory {
             dirty: HashSet::new(),
             looking: HashSet::new(),
             looks: JoinSet::new(),
+            pauses: JoinSet::new(),
         }
     }
 
@@ -72,6 +85,7 @@ impl Inventory {
                     Some(update) => self.update(update),
                     None => return,
                 },
+                Some(paused) = self.pauses.join_next() => self.dirty.extend(paused),
                 Some(looked) = self.looks.join_next() => match looked {
                     Ok(looked) => self.looked(looked),
                     Err(error) => {
@@ -97,6 +111,11 @@ impl Inventory {
                     ChangeKind::Start => {
                         let known = self.known.entry(change.id.clone()).or_default();
                         known.started_at = known.started_at.max(Some(change.time));
+                        known.death_not_shown = None;
+                    }
+                    ChangeKind::Die => {
+                        let known = self.known.entry(change.id.clone()).or_default();
+                        known.death_not_shown = Some(0);
                     }
                     _ => {}
                 }
@@ -172,8 +191,10 @@ impl Inventory {
             container,
         } = looked;
         self.looking.remove(&id);
-        let heard = self.known.get(&id).and_then(|known| known.started_at);
-        known.started_at = known.started_at.max(heard);
+        if let Some(heard) = self.known.get(&id) {
+            known.started_at = known.started_at.max(heard.started_at);
+            known.death_not_shown = heard.death_not_shown;
+        }
         known.looked_at = Some(Instant::now());
         let container = match container {
             Ok(container) => container,
@@ -187,6 +208,20 @@ impl Inventory {
                 return;
             }
         };
+        let is_live = container
+            .as_ref()
+            .is_some_and(|container| container.state.is_live());
+        known.death_not_shown = known.death_not_shown.filter(|_| is_live);
+        if let Some(times) = &mut known.death_not_shown
+            && let Some(pause) = AFTER_DEATH.get(*times)
+        {
+            *times += 1;
+            let id = id.clone();
+            self.pauses.spawn(async move {
+                tokio::time::sleep(*pause).await;
+                id
+            });
+        }
         self.snapshot.send_modify(|snapshot| {
             snapshot.as_of = Some(Timestamp::now());
             match container {

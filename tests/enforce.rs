@@ -316,7 +316,8 @@ fn a_rule_that_expires_allows_no_longer() {
     let id = engine.run(&[], "bad:1", &[]);
     let control = engine.run_life(&[], "good:1");
     let expires = jiff::Timestamp::now() + Duration::from_secs(6);
-    let list = format!("{LIST}[[allow]]\nrule = \"trial\"\nimage = \"bad:1\"\nexpires = {expires}\n");
+    let list =
+        format!("{LIST}[[allow]]\nrule = \"trial\"\nimage = \"bad:1\"\nexpires = {expires}\n");
     // Sweeps are too far apart to help.
     let warden = Warden::on(&engine)
         .allowlist(&list)
@@ -336,7 +337,10 @@ fn a_rule_that_expires_allows_no_longer() {
 
     let late = engine.run(&[], "bad:1", &[]);
     engine.wait_until_dead(&late, SOON);
-    assert_eq!(warden.wait_for_verdict(&late, "denied")["reason"], "expired");
+    assert_eq!(
+        warden.wait_for_verdict(&late, "denied")["reason"],
+        "expired"
+    );
 }
 
 #[test]

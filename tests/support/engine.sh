@@ -41,6 +41,10 @@ init() {
     echo "$pid $dir"
     # Each command answers with exactly one line and never blocks for long.
     while IFS= read -r line; do eval "$line"; done
+    # A frozen process doesn't die before it is thawed (cgroup v1), and without it the namespace neither.
+    kill -KILL -1
+    find /sys/fs/cgroup/freezer/"${dir##*/}" -name freezer.state |
+        while IFS= read -r state; do echo THAWED >"$state"; done
 }
 
 # start FLAGS...: a dockerd in the background. After a SIGKILL the last one's containerd may linger:

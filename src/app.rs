@@ -30,6 +30,8 @@ use crate::status::{Candidate, Enforcement, LoadedList, RejectedList, Snapshot};
 const SHUTDOWN: Duration = Duration::from_millis(4_400);
 /// How long the last records may take to reach the disk.
 const FLUSH: Duration = Duration::from_millis(400);
+/// How long a socket that is mounted as a file may be dead.
+const SOCKET_LOST: Duration = Duration::from_secs(60);
 
 /// How a daemon is to run.
 #[derive(Debug, Clone)]
@@ -239,6 +241,10 @@ impl Daemon {
         let (follower, _, updates) = Follower::new(self.engine.clone(), self.settings.resync);
         let inventory = Inventory::new(self.engine.clone(), sender, host);
         self.spawn("inventory", inventory.run(updates));
+        if let Some(socket) = mounted_socket(&self.settings.engine.url) {
+            let lost = until_lost(snapshot.clone(), socket);
+            self.tasks.spawn(async { ("engine's socket", lost.await) });
+        }
         self.spawn("inventory's follower", follower.run(self.shutdown.clone()));
         snapshot
     }
@@ -308,6 +314,46 @@ fn initial(in_force: LoadedList, audit_only: bool) -> Enforcement {
         hindrance: None,
         own: std::collections::BTreeSet::new(),
         last_sweep: None,
+    }
+}
+
+/// The engine's socket, where that very file is mounted and not its directory. The engine makes a
+/// new one when it restarts, and a mount stays with the old one for ever.
+fn mounted_socket(engine: &str) -> Option<PathBuf> {
+    let socket = engine.strip_prefix("unix://")?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let is_mounted = mounts
+        .lines()
+        .any(|mount| mount.split(' ').nth(4) == Some(socket));
+    is_mounted.then(|| socket.into())
+}
+
+/// Fails when the engine has been out of reach for a while: another process gets another mount.
+async fn until_lost(
+    mut snapshot: watch::Receiver<Snapshot>,
+    socket: PathBuf,
+) -> anyhow::Result<()> {
+    loop {
+        // The state list's owner ends at shutdown, and this task with it.
+        if snapshot
+            .wait_for(|snapshot| !snapshot.connected)
+            .await
+            .is_err()
+        {
+            return Ok(());
+        }
+        let back = snapshot.wait_for(|snapshot| snapshot.connected);
+        match tokio::time::timeout(SOCKET_LOST, back).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Ok(()),
+            Err(_) => anyhow::bail!(
+                "no engine answered at {} for {} s; the socket is mounted as a file, which a \
+                 restarted engine replaces: ending, so that a restart mounts the new one (mount \
+                 its directory instead)",
+                socket.display(),
+                SOCKET_LOST.as_secs()
+            ),
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Enforcement. Events and full lists only mark containers; a task per container looks at it,
-//! judges, acts and puts it on record (`controller/subject.rs`).
+//! judges, acts and puts it on record (`controller/attend.rs`).
 //!
 //! The loop here never waits for the engine: one container's trouble can't delay another's end.
 
+mod attend;
+mod history;
 mod own;
 mod slots;
 mod subject;
@@ -25,9 +27,10 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::record::Trigger;
 use crate::status::{Candidate, Enforcement, RejectedList};
+use history::History;
 use own::Own;
 use slots::Slots;
-use subject::{History, Subject};
+use subject::Subject;
 
 /// How many calls on containers are under way at once, those that hang aside.
 const CALLS: usize = 16;
@@ -392,7 +395,7 @@ impl Controller {
             let subject = tracked.subject.clone();
             let task = self
                 .tasks
-                .spawn(subject::attend(self.context.clone(), subject, history));
+                .spawn(attend::attend(self.context.clone(), subject, history));
             self.task_ids.insert(task.id(), id.clone());
         }
     }

@@ -4,6 +4,7 @@
 //! [`Journal::record`] returns, and on the disk within a second. A log that can't be written is
 //! counted and told, and never keeps anything from being ended.
 
+mod decisions;
 mod log;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,11 +17,12 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::allowlist::{Action, Mode, Verdict};
-use crate::container::{Container, ContainerId, is_grouping_label};
+use crate::container::{Container, is_grouping_label};
 use crate::metrics::Metrics;
 use crate::record::{self, Event, Outcome, Record, Trigger};
 use log::AuditLog;
 
+pub use decisions::Decisions;
 pub use log::{Filter, search};
 
 /// How many records are kept in memory.
@@ -356,64 +358,5 @@ fn to_record(decision: Decision, host: String) -> Record {
         restart_policy: decision.restart_policy,
         lived_ms: decision.lived.map(|lived| lived.as_secs_f64() * 1_000.0),
         allowlist_hash: decision.allowlist_hash.to_string(),
-    }
-}
-
-/// What was decided, for those who ask: from memory, or from the audit log where there is one.
-#[derive(Clone)]
-pub enum Decisions {
-    /// This process decides.
-    Own(Box<Journal>, Option<PathBuf>),
-    /// Another process decides and writes this file.
-    Foreign(PathBuf),
-    /// Nobody decides, as far as is known here.
-    None,
-}
-
-impl Decisions {
-    /// The newest `limit` records that pass, newest first. Blocks on a file.
-    ///
-    /// # Errors
-    /// When the audit log can't be read.
-    pub fn search(&self, filter: &Filter, limit: usize) -> std::io::Result<Vec<Record>> {
-        match self {
-            Self::Own(_, Some(path)) | Self::Foreign(path) => search_if_there(path, filter, limit),
-            Self::Own(journal, None) => Ok(journal
-                .recent()
-                .iter()
-                .rev()
-                .filter(|record| filter.passes(record))
-                .take(limit)
-                .map(|record| Record::clone(record))
-                .collect()),
-            Self::None => Ok(Vec::new()),
-        }
-    }
-
-    /// The last record of each container among the last thousand. Blocks on a file.
-    ///
-    /// # Errors
-    /// When the audit log can't be read.
-    pub fn last_by_container(&self) -> std::io::Result<BTreeMap<ContainerId, Arc<Record>>> {
-        let records = match self {
-            Self::Own(journal, _) => journal.recent(),
-            Self::Foreign(path) => {
-                let newest_first = search_if_there(path, &Filter::default(), RECENT)?;
-                newest_first.into_iter().rev().map(Arc::new).collect()
-            }
-            Self::None => Vec::new(),
-        };
-        Ok(records
-            .into_iter()
-            .map(|record| (record.container_id.clone(), record))
-            .collect())
-    }
-}
-
-/// A log that nobody has begun yet has no records.
-fn search_if_there(path: &Path, filter: &Filter, limit: usize) -> std::io::Result<Vec<Record>> {
-    match search(path, filter, limit) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        result => result,
     }
 }

@@ -1,5 +1,5 @@
-//! One container under enforcement: look, judge, decide, act, put on record; again until it is
-//! settled. At most one task attends to a container at a time.
+//! A container's mailbox: what was heard of it, and why it is to be looked at. Filled by the
+//! controller's loop, emptied by the container's task.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,47 +8,34 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::Context;
-use crate::allowlist::{Action, Reason, Verdict};
-use crate::backoff::Backoff;
-use crate::container::{Container, ContainerId, State};
-use crate::decide::{Step, decide};
-use crate::engine::{Acted, Change, ChangeKind, EngineError, Inspection};
-use crate::journal::Decision;
-use crate::look::{self, Memory};
-use crate::record::{Outcome, Trigger};
-use crate::status::Enforcement;
-
-/// What still runs this long after its verdict has escaped.
-const ESCAPED: Duration = Duration::from_secs(10);
-/// How long an end may take to show after the engine reported it.
-const CONFIRM: Duration = Duration::from_secs(10);
-/// How long a record waits for what an inspection adds to it.
-const INSPECT: Duration = Duration::from_secs(2);
+use crate::container::{Container, ContainerId};
+use crate::engine::{Change, ChangeKind};
+use crate::record::Trigger;
 
 /// A container's mailbox: what was heard of it since its task last looked.
 pub(super) struct Subject {
-    id: ContainerId,
+    pub(super) id: ContainerId,
     heard: Mutex<Heard>,
-    wake: Notify,
+    pub(super) wake: Notify,
 }
 
+/// What was heard of a container since it is known.
 #[derive(Default)]
-struct Heard {
-    mark: Option<Mark>,
-    started_at: Option<Timestamp>,
+pub(super) struct Heard {
+    pub(super) mark: Option<Mark>,
+    pub(super) started_at: Option<Timestamp>,
     died_at: Option<Timestamp>,
-    deaths: u64,
+    pub(super) deaths: u64,
     /// A signal or a stop was sent since its last start.
-    was_signalled: bool,
+    pub(super) was_signalled: bool,
 }
 
 /// A reason to look.
-struct Mark {
-    trigger: Trigger,
-    arrived: Instant,
+pub(super) struct Mark {
+    pub(super) trigger: Trigger,
+    pub(super) arrived: Instant,
     /// The container as a full list showed it.
-    listed: Option<Container>,
+    pub(super) listed: Option<Container>,
 }
 
 impl Subject {
@@ -60,7 +47,7 @@ impl Subject {
         }
     }
 
-    fn heard(&self) -> MutexGuard<'_, Heard> {
+    pub(super) fn heard(&self) -> MutexGuard<'_, Heard> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -112,454 +99,14 @@ impl Subject {
     }
 }
 
-/// What a container's tasks hand on to each other.
-#[derive(Default)]
-pub(super) struct History {
-    memory: Memory,
-    /// The container and its verdict when it was last looked at.
-    last: Option<(Container, Verdict)>,
-    /// What is on record about this life of it.
-    on_record: Vec<(Option<Reason>, Option<Outcome>, std::sync::Arc<str>)>,
-    /// The deaths that were heard of when this life began.
-    deaths: u64,
-    /// The last start whose outcome is on record.
-    settled_start: Option<Timestamp>,
-    denied_since: Option<Instant>,
-    failures: u32,
-}
-
-impl History {
-    /// Whether a listed container has to be looked at: it may not run, its names are not all
-    /// known, or it is allowed and not yet on record.
-    pub(super) fn needs_attention(
-        &mut self,
-        container: &Container,
-        enforcement: &Enforcement,
-        now: Timestamp,
-    ) -> bool {
-        if !container.state.is_live() {
-            self.life_is_over();
-            return false;
-        }
-        let mut container = container.clone();
-        if !self.memory.recall(&mut container) {
-            return true;
-        }
-        let verdict = enforcement.judge(&container, now);
-        let list = &enforcement.in_force;
-        let reason = verdict.reason();
-        let step = decide(
-            &verdict,
-            container.state,
-            enforcement.mode,
-            list.list.action,
-            self.failures,
-        );
-        match step {
-            Step::Leave => verdict.is_allowed() && !self.is_on_record(None, None, &list.hash),
-            Step::Report => !self.is_on_record(reason, Some(Outcome::AuditOnly), &list.hash),
-            Step::End(_) => true,
-        }
-    }
-
-    fn is_on_record(&self, reason: Option<Reason>, outcome: Option<Outcome>, hash: &str) -> bool {
-        self.on_record
-            .iter()
-            .any(|(one_reason, one_outcome, one_hash)| {
-                (*one_reason, *one_outcome, &**one_hash) == (reason, outcome, hash)
-            })
-    }
-
-    fn life_is_over(&mut self) {
-        self.on_record.clear();
-        self.denied_since = None;
-        self.failures = 0;
-    }
-}
-
-/// When to look next.
-enum Next {
-    /// Not before something happens.
-    Settled,
-    /// After this long, or when something happens.
-    After(Duration),
-}
-
-/// Attends to a container until it is settled.
-pub(super) async fn attend(
-    context: std::sync::Arc<Context>,
-    subject: std::sync::Arc<Subject>,
-    mut history: History,
-) -> History {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-    let (mut trigger, mut arrived) = (Trigger::Sweep, Instant::now());
-    loop {
-        let (mark, started_at) = {
-            let mut heard = subject.heard();
-            (heard.mark.take(), heard.started_at)
-        };
-        let mut listed = None;
-        if let Some(mark) = mark {
-            (trigger, arrived, listed) = (mark.trigger, mark.arrived, mark.listed);
-            backoff.reset();
-        }
-        let mut attendance = Attendance {
-            context: &context,
-            subject: &subject,
-            history: &mut history,
-            enforcement: context.enforcement.borrow().clone(),
-            trigger,
-            arrived,
-            started_at,
-        };
-        match attendance.attend(listed, &mut backoff).await {
-            _ if subject.is_marked() => {}
-            Next::Settled => return history,
-            Next::After(delay) => {
-                tokio::select! {
-                    () = tokio::time::sleep(delay) => {}
-                    () = subject.wake.notified() => {}
-                    () = context.shutdown.cancelled() => return history,
-                }
-            }
-        }
-    }
-}
-
-/// One look and what follows from it.
-struct Attendance<'a> {
-    context: &'a Context,
-    subject: &'a Subject,
-    history: &'a mut History,
-    enforcement: Enforcement,
-    trigger: Trigger,
-    arrived: Instant,
-    /// The last start that was heard of before this look; a later one gets a look of its own.
-    started_at: Option<Timestamp>,
-}
-
-impl Attendance<'_> {
-    async fn attend(&mut self, listed: Option<Container>, backoff: &mut Backoff) -> Next {
-        let id = &self.subject.id;
-        if self.enforcement.own.contains(id) {
-            return Next::Settled;
-        }
-        let deaths = self.subject.heard().deaths;
-        if deaths != self.history.deaths {
-            self.history.deaths = deaths;
-            self.history.life_is_over();
-        }
-        let container = match self.look(listed).await {
-            Ok(Some(container)) => container,
-            Ok(None) => {
-                self.put_early_end_on_record(None).await;
-                return Next::Settled;
-            }
-            Err(error) => {
-                if matches!(error, EngineError::Unreadable(_)) {
-                    let unreadable = &self.context.metrics.unreadable;
-                    unreadable.with_label_values(&["container"]).inc();
-                }
-                tracing::warn!(
-                    id = id.short(),
-                    error = error.chain(),
-                    "container can't be looked at"
-                );
-                return Next::After(backoff.delay());
-            }
-        };
-        let verdict = self.enforcement.judge(&container, Timestamp::now());
-        let (mode, action) = (self.enforcement.mode, self.enforcement.in_force.list.action);
-        let step = decide(
-            &verdict,
-            container.state,
-            mode,
-            action,
-            self.history.failures,
-        );
-        let is_live = container.state.is_live();
-        self.history.last = Some((container.clone(), verdict.clone()));
-        match step {
-            Step::Leave if is_live => {
-                self.history.denied_since = None;
-                if verdict.is_allowed() {
-                    self.record(&container, &verdict, None, Extra::default())
-                        .await;
-                }
-                Next::Settled
-            }
-            Step::Leave => {
-                self.put_early_end_on_record(Some(&container)).await;
-                Next::Settled
-            }
-            Step::Report => {
-                self.record(
-                    &container,
-                    &verdict,
-                    Some(Outcome::AuditOnly),
-                    Extra::default(),
-                )
-                .await;
-                Next::Settled
-            }
-            Step::End(action) => self.end(&container, &verdict, action, backoff).await,
-        }
-    }
-
-    /// The container as it is now. What a full list showed is good enough for leaving it alone.
-    async fn look(&mut self, listed: Option<Container>) -> Result<Option<Container>, EngineError> {
-        let engine = self.context.engine.as_ref();
-        if let Some(listed) = listed {
-            let call = look::complete(engine, listed, &mut self.history.memory);
-            let container = self.context.slots.call(call).await?;
-            if let Some(container) = container
-                && !self
-                    .enforcement
-                    .judge(&container, Timestamp::now())
-                    .is_denied()
-            {
-                return Ok(Some(container));
-            }
-        }
-        let call = look::look(engine, &self.subject.id, &mut self.history.memory);
-        let looked = self.context.slots.call(call).await;
-        match looked {
-            Err(EngineError::NotFound) => Ok(None),
-            result => result,
-        }
-    }
-
-    /// Ends a denied container, and stays with it until it is.
-    async fn end(
-        &mut self,
-        container: &Container,
-        verdict: &Verdict,
-        action: Action,
-        backoff: &mut Backoff,
-    ) -> Next {
-        let since = *self.history.denied_since.get_or_insert_with(Instant::now);
-        let (context, subject) = (self.context, self.subject);
-        let deaths = subject.heard().deaths;
-        let call = context.slots.call(async {
-            let acted = context.engine.act(&subject.id, action).await;
-            let acted = acted.map_err(|error| error.chain())?;
-            confirm(context, subject, action, acted, deaths).await
-        });
-        let mut call = std::pin::pin!(call);
-        let in_time = tokio::select! {
-            biased;
-            result = &mut call => Some(result),
-            () = tokio::time::sleep_until(since + ESCAPED) => None,
-        };
-        let result = match in_time {
-            Some(result) => result,
-            None => {
-                self.put_escape_on_record(container, verdict, action).await;
-                call.await
-            }
-        };
-        match result {
-            Ok(outcome) => {
-                let reaction = self.arrived.elapsed();
-                self.put_end_on_record(container, verdict, action, outcome, reaction)
-                    .await;
-                Next::Settled
-            }
-            Err(error) => {
-                let extra = Extra {
-                    error: Some(error),
-                    action: Some(action),
-                    ..Extra::default()
-                };
-                self.record(container, verdict, Some(Outcome::Failed), extra)
-                    .await;
-                self.history.failures += 1;
-                Next::After(backoff.delay())
-            }
-        }
-    }
-
-    async fn put_end_on_record(
-        &mut self,
-        container: &Container,
-        verdict: &Verdict,
-        action: Action,
-        outcome: Outcome,
-        reaction: Duration,
-    ) {
-        // The engine's own times and the restart policy; a container that is gone has neither.
-        let engine = &self.context.engine;
-        let call = self.context.slots.call(engine.inspect(&self.subject.id));
-        let inspection = match tokio::time::timeout(INSPECT, call).await {
-            Ok(Ok(inspection)) => inspection,
-            _ => Inspection::default(),
-        };
-        let heard = self.subject.heard().lived();
-        let lived = match action {
-            Action::Pause => None,
-            _ => span(inspection.started_at, inspection.finished_at).or(heard),
-        };
-        let extra = Extra {
-            action: Some(action),
-            restart_policy: inspection.restart_policy,
-            lived,
-            reaction: Some(reaction),
-            ..Extra::default()
-        };
-        self.record(container, verdict, Some(outcome), extra).await;
-        self.settle_life();
-    }
-
-    /// A denied container that ended before anything could be done is on record all the same, by
-    /// what was known of it before where it is gone by now.
-    async fn put_early_end_on_record(&mut self, container: Option<&Container>) {
-        let is_new_start = self.started_at > self.history.settled_start;
-        let last = self.history.last.clone();
-        let known = match (container, last) {
-            (Some(container), Some((_, verdict))) => Some((container.clone(), verdict)),
-            (_, last) => last,
-        };
-        if let (Trigger::Start | Trigger::Restart, true, Some((container, verdict))) =
-            (self.trigger, is_new_start, known)
-            && verdict.is_denied()
-        {
-            let extra = Extra {
-                lived: self.subject.heard().lived(),
-                ..Extra::default()
-            };
-            let outcome = Some(Outcome::EndedItself);
-            self.record(&container, &verdict, outcome, extra).await;
-        }
-        self.settle_life();
-    }
-
-    async fn put_escape_on_record(
-        &mut self,
-        container: &Container,
-        verdict: &Verdict,
-        action: Action,
-    ) {
-        let looked = self.context.engine.look(&self.subject.id).await;
-        if let Ok(Some(now)) = looked
-            && now.state.is_live()
-        {
-            let extra = Extra {
-                action: Some(action),
-                ..Extra::default()
-            };
-            self.record(container, verdict, Some(Outcome::Escaped), extra)
-                .await;
-        }
-    }
-
-    /// Puts a decision on record, once a life, reason, outcome and list.
-    async fn record(
-        &mut self,
-        container: &Container,
-        verdict: &Verdict,
-        outcome: Option<Outcome>,
-        extra: Extra,
-    ) {
-        let in_force = &self.enforcement.in_force;
-        let reason = verdict.reason();
-        if self.history.is_on_record(reason, outcome, &in_force.hash) {
-            return;
-        }
-        let entry = (reason, outcome, in_force.hash.clone());
-        self.history.on_record.push(entry);
-        let decision = Decision {
-            container: container.clone(),
-            verdict: verdict.clone(),
-            trigger: self.trigger,
-            mode: self.enforcement.mode,
-            action: outcome.map(|_| extra.action.unwrap_or(in_force.list.action)),
-            outcome,
-            error: extra.error,
-            restart_policy: extra.restart_policy,
-            lived: extra.lived,
-            reaction: extra.reaction,
-            allowlist_hash: in_force.hash.clone(),
-        };
-        self.context.journal.record(decision).await;
-    }
-
-    fn settle_life(&mut self) {
-        self.history.settled_start = self.started_at;
-        self.history.deaths = self.subject.heard().deaths;
-        self.history.life_is_over();
-    }
-}
-
-/// What only some records have.
-#[derive(Default)]
-struct Extra {
-    action: Option<Action>,
-    error: Option<String>,
-    restart_policy: Option<String>,
-    lived: Option<Duration>,
-    reaction: Option<Duration>,
-}
-
 impl Heard {
     /// How long its last life was, where both ends of it were heard of.
-    fn lived(&self) -> Option<Duration> {
+    pub(super) fn lived(&self) -> Option<Duration> {
         span(self.started_at, self.died_at)
     }
 }
 
-fn span(from: Option<Timestamp>, to: Option<Timestamp>) -> Option<Duration> {
+/// From one instant to another; none where they are unknown or the wrong way round.
+pub(super) fn span(from: Option<Timestamp>, to: Option<Timestamp>) -> Option<Duration> {
     to?.duration_since(from?).try_into().ok()
-}
-
-/// Waits until what the engine reported shows. Its word alone is not enough: a kill of a
-/// restarting container answers "done" and sends no signal.
-async fn confirm(
-    context: &Context,
-    subject: &Subject,
-    action: Action,
-    acted: Acted,
-    deaths_before: u64,
-) -> Result<Outcome, String> {
-    let outcome = |subject: &Subject| match acted {
-        Acted::Done => Outcome::Done,
-        Acted::NotNeeded | Acted::Gone => {
-            let heard = subject.heard();
-            if heard.deaths > deaths_before && !heard.was_signalled {
-                Outcome::EndedItself
-            } else {
-                Outcome::Gone
-            }
-        }
-    };
-    let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(500));
-    let deadline = Instant::now() + CONFIRM;
-    loop {
-        if action != Action::Pause && subject.heard().deaths > deaths_before {
-            return Ok(outcome(subject));
-        }
-        let still_live = match context.engine.look(&subject.id).await {
-            Ok(None) => None,
-            Ok(Some(container)) if action == Action::Pause && container.state == State::Paused => {
-                None
-            }
-            Ok(Some(container)) => container.state.is_live().then_some(container.state),
-            Err(error) if error.is_connection() => return Err(error.chain()),
-            // Not readable: it may be alive.
-            Err(_) => Some(State::Unknown),
-        };
-        let Some(state) = still_live else {
-            return Ok(outcome(subject));
-        };
-        if acted != Acted::Done || Instant::now() >= deadline {
-            let state = state.as_str();
-            return Err(format!(
-                "the engine answered to `{}`, and it is still {state}",
-                action.as_str()
-            ));
-        }
-        tokio::select! {
-            () = tokio::time::sleep(backoff.delay()) => {}
-            () = subject.wake.notified() => {}
-        }
-    }
 }

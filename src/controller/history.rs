@@ -1,0 +1,84 @@
+//! What is known of one container from one look to the next: its names, and what of its present
+//! life is on record already.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::allowlist::{Reason, Verdict};
+use crate::container::Container;
+use crate::decide::{Step, decide};
+use crate::look::Memory;
+use crate::record::Outcome;
+use crate::status::Enforcement;
+
+/// What a container's tasks hand on to each other.
+#[derive(Default)]
+pub(super) struct History {
+    pub(super) memory: Memory,
+    /// The container and its verdict when it was last looked at.
+    pub(super) last: Option<(Container, Verdict)>,
+    /// What is on record about this life of it.
+    pub(super) on_record: Vec<(Option<Reason>, Option<Outcome>, Arc<str>)>,
+    /// The deaths that were heard of when this life began.
+    pub(super) deaths: u64,
+    /// The last start whose outcome is on record.
+    pub(super) settled_start: Option<Timestamp>,
+    pub(super) denied_since: Option<Instant>,
+    pub(super) failures: u32,
+}
+
+impl History {
+    /// Whether a listed container has to be looked at: it may not run, its names are not all
+    /// known, or it is allowed and not yet on record.
+    pub(super) fn needs_attention(
+        &mut self,
+        container: &Container,
+        enforcement: &Enforcement,
+        now: Timestamp,
+    ) -> bool {
+        if !container.state.is_live() {
+            self.life_is_over();
+            return false;
+        }
+        let mut container = container.clone();
+        if !self.memory.recall(&mut container) {
+            return true;
+        }
+        let verdict = enforcement.judge(&container, now);
+        let list = &enforcement.in_force;
+        let reason = verdict.reason();
+        let step = decide(
+            &verdict,
+            container.state,
+            enforcement.mode,
+            list.list.action,
+            self.failures,
+        );
+        match step {
+            Step::Leave => verdict.is_allowed() && !self.is_on_record(None, None, &list.hash),
+            Step::Report => !self.is_on_record(reason, Some(Outcome::AuditOnly), &list.hash),
+            Step::End(_) => true,
+        }
+    }
+
+    pub(super) fn is_on_record(
+        &self,
+        reason: Option<Reason>,
+        outcome: Option<Outcome>,
+        hash: &str,
+    ) -> bool {
+        self.on_record
+            .iter()
+            .any(|(one_reason, one_outcome, one_hash)| {
+                (*one_reason, *one_outcome, &**one_hash) == (reason, outcome, hash)
+            })
+    }
+
+    pub(super) fn life_is_over(&mut self) {
+        self.on_record.clear();
+        self.denied_since = None;
+        self.failures = 0;
+    }
+}

@@ -153,7 +153,7 @@ pub struct Container {
     pub image_id: Option<String>,
     /// The tags and repo digests of its image when it was first seen; only asked for where `image`
     /// is an id.
-    pub image_names: Vec<String>,
+    pub image_names: Option<Vec<String>>,
     /// Its labels; `None` when they are absent or too large to be read.
     pub labels: Option<BTreeMap<String, String>>,
     /// Where it is in its life.
@@ -178,7 +178,7 @@ impl Container {
             name: None,
             image: None,
             image_id: None,
-            image_names: Vec::new(),
+            image_names: None,
             labels: None,
             state: State::Unknown,
             status_text: None,
@@ -200,11 +200,18 @@ impl Container {
         }
     }
 
+    /// Whether the names of its image are still to be asked for: what looks at them is open.
+    pub fn image_is_open(&self) -> bool {
+        // Without an image there is no name to ask for.
+        let has_image = self.image_id.as_deref().is_some_and(|id| !id.is_empty());
+        has_image && self.image_is_id() && self.image_names.is_none()
+    }
+
     /// The names by which rules may know its image.
     pub fn names_of_image(&self) -> impl Iterator<Item = &str> {
         let typed = self.image.as_deref().filter(|_| !self.image_is_id());
         let remembered = if typed.is_none() {
-            self.image_names.as_slice()
+            self.image_names.as_deref().unwrap_or_default()
         } else {
             &[]
         };
@@ -263,7 +270,7 @@ mod tests {
     fn an_id_gives_way_to_the_remembered_names() {
         let mut container = Container::new(ContainerId::parse(&"ab".repeat(32)).expect("full"));
         container.image_id = Some(format!("sha256:{}", "1a".repeat(32)));
-        container.image_names = vec!["nginx:1".to_owned()];
+        container.image_names = Some(vec!["nginx:1".to_owned()]);
         for (typed, names) in [
             ("1a1a", vec!["nginx:1"]),
             (&format!("sha256:{}", "1a".repeat(32)), vec!["nginx:1"]),

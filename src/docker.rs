@@ -62,7 +62,14 @@ impl Docker {
         let bollard = bollard::Docker::connect_with_custom_transport(
             move |request| {
                 let transport = shared.clone();
-                async move { transport.send(request).await.map_err(Into::into) }
+                async move {
+                    let mut response = transport.send(request).await?;
+                    // bollard takes "it has stopped already" for a stop of its own.
+                    if response.status() == StatusCode::NOT_MODIFIED {
+                        *response.status_mut() = StatusCode::CONFLICT;
+                    }
+                    Ok(response)
+                }
             },
             // The transport puts its own in place.
             Some("http://engine"),

@@ -60,6 +60,10 @@ pub struct Follower {
     /// An update found no room: what is known downstream is incomplete until the next list.
     overflowed: bool,
     last_event: Option<Timestamp>,
+    /// When everything was last listed.
+    last_list: Option<tokio::time::Instant>,
+    /// The engine answered when it was last asked who it is.
+    was_reached: bool,
     backoff: Backoff,
 }
 
@@ -78,6 +82,8 @@ impl Follower {
             updates,
             overflowed: false,
             last_event: None,
+            last_list: None,
+            was_reached: false,
             backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(1)),
         };
         (follower, relist, receiver)
@@ -91,6 +97,14 @@ impl Follower {
                 Err(error) = self.follow_connection() => error,
             };
             self.tell(Update::Disconnected(error.chain()));
+            // A stream that fails again and again blinds no sweep.
+            let is_listed = tokio::select! {
+                () = shutdown.cancelled() => return,
+                is_listed = self.list_if_due() => is_listed,
+            };
+            if is_listed {
+                self.tell(Update::Disconnected(error.chain()));
+            }
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(self.backoff.delay()) => {}
@@ -98,11 +112,30 @@ impl Follower {
         }
     }
 
+    /// Lists without a stream, where no stream has lived long enough for it.
+    async fn list_if_due(&mut self) -> bool {
+        let begun = tokio::time::Instant::now();
+        let is_due = self
+            .last_list
+            .is_none_or(|last| begun.duration_since(last) >= self.resync);
+        if !is_due || !self.was_reached {
+            return false;
+        }
+        let Ok(listing) = self.engine.list().await else {
+            return false;
+        };
+        self.last_list = Some(begun);
+        self.tell(Update::Listed(listing, begun.elapsed()));
+        true
+    }
+
     /// Follows one connection to its end, which is always an error.
     async fn follow_connection(&mut self) -> Result<std::convert::Infallible, EngineError> {
         let engine = self.engine.clone();
         let relist = self.relist.0.clone();
+        self.was_reached = false;
         let info = engine.info().await?;
+        self.was_reached = true;
         let since = match (self.last_event, info.time) {
             (Some(last), Some(now)) => Some(last.min(now)),
             (last, now) => last.or(now),
@@ -148,6 +181,7 @@ impl Follower {
                     }
                     self.backoff.reset();
                     self.overflowed = false;
+                    self.last_list = Some(tokio::time::Instant::now());
                     self.tell(Update::Listed(containers, took));
                 }
                 _ = resync.tick(), if listing.is_none() => listing = Some(list()),

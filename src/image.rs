@@ -229,11 +229,12 @@ fn split_host(name: &str) -> (String, &str) {
                 .chars()
                 .any(|character| character.is_ascii_uppercase());
         if is_host {
-            let host = first.to_ascii_lowercase();
-            let host = if host == "index.docker.io" {
-                DOCKER_HUB.to_owned()
-            } else {
-                host
+            let lower = first.to_ascii_lowercase();
+            let host = match lower.as_str() {
+                "index.docker.io" => DOCKER_HUB.to_owned(),
+                // Its upper case is all that tells this host from a path.
+                plain if !plain.contains(['.', ':']) && plain != "localhost" => first.to_owned(),
+                _ => lower,
             };
             return (host, path);
         }
@@ -362,7 +363,8 @@ mod tests {
                 "[2001:db8::1]:5000/app",
                 Some("[2001:db8::1]:5000/app:latest"),
             ),
-            ("REGISTRY/app", Some("registry/app:latest")),
+            ("REGISTRY/app", Some("REGISTRY/app:latest")),
+            ("LOCALHOST/app", Some("localhost/app:latest")),
             ("a--b/c__d.e", Some("docker.io/a--b/c__d.e:latest")),
             (
                 "c9e547d4c22c",
@@ -485,7 +487,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn printing_and_parsing_are_inverse(text in "([a-z0-9.]{1,8}(:[0-9]{1,4})?/)?[a-z0-9]{1,6}([._-][a-z0-9]{1,4})?(/[a-z0-9]{1,5})?(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,5})?") {
+        fn printing_and_parsing_are_inverse(text in "([A-Za-z0-9.]{1,8}(:[0-9]{1,4})?/)?[a-z0-9]{1,6}([._-][a-z0-9]{1,4})?(/[a-z0-9]{1,5})?(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,5})?") {
             if let Some(reference) = Reference::parse(&text) {
                 let printed = reference.to_string();
                 proptest::prop_assert_eq!(Reference::parse(&printed), Some(reference));

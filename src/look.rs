@@ -68,14 +68,7 @@ impl Memory {
         if let Some(image) = &self.image {
             container.image = Some(image.clone());
         }
-        if let Some(names) = &self.image_names {
-            container.image_names.clone_from(names);
-        }
-        // Without an image there is no name to ask for.
-        let has_image = container
-            .image_id
-            .as_deref()
-            .is_some_and(|id| !id.is_empty());
-        !has_image || !container.image_is_id() || self.image_names.is_some()
+        container.image_names.clone_from(&self.image_names);
+        !container.image_is_open()
     }
 }

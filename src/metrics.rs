@@ -13,6 +13,12 @@ const SHORT: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
 ];
 
+/// What every service tells.
+const EVERYWHERE: &[&str] = &[
+    "dockwarden_http_request_duration_seconds",
+    "dockwarden_build_info",
+];
+
 /// Every metric of the process; cloning shares them.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)] // The help texts below are the documentation.
@@ -142,6 +148,13 @@ impl Metrics {
             )?,
             registry: make.registry,
         };
+        // What is alarmed on is there before it happens.
+        for what in ["event", "container"] {
+            metrics.unreadable.with_label_values(&[what]);
+        }
+        for outcome in ["applied", "unchanged", "invalid"] {
+            metrics.allowlist_reloads.with_label_values(&[outcome]);
+        }
         let build = IntGaugeVec::new(
             Opts::new("build_info", "1 for the version that runs"),
             &["version"],
@@ -151,14 +164,17 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// The metrics as Prometheus reads them, those of the process included.
+    /// The metrics as Prometheus reads them, those of the process included. Where nothing is
+    /// enforced, nothing is told of enforcement: a zero there would be an alarm.
     ///
     /// # Errors
     /// When a metric can't be encoded.
-    pub fn encode(&self) -> Result<String, prometheus::Error> {
+    pub fn encode(&self, enforces: bool) -> Result<String, prometheus::Error> {
         let mut text = Vec::new();
         let encoder = TextEncoder::new();
-        encoder.encode(&self.registry.gather(), &mut text)?;
+        let mut families = self.registry.gather();
+        families.retain(|family| enforces || EVERYWHERE.contains(&family.name()));
+        encoder.encode(&families, &mut text)?;
         // A collector of its own: the registry's prefix would rename the process_* family.
         let process = prometheus::process_collector::ProcessCollector::for_self();
         encoder.encode(&prometheus::core::Collector::collect(&process), &mut text)?;
@@ -241,7 +257,7 @@ mod tests {
     fn metrics_carry_their_prefix_and_the_process_family_its_own_names() {
         let metrics = Metrics::new().expect("well-formed metrics");
         metrics.escaped.inc();
-        let text = metrics.encode().expect("text");
+        let text = metrics.encode(true).expect("text");
         for line in [
             "dockwarden_escaped_total 1",
             "dockwarden_build_info{version=",

@@ -139,11 +139,17 @@ impl Reload {
         let text = read(&self.path).await;
         let found = fingerprint(&text);
         if found == self.handed_on {
+            // A close says nothing of the texts that a later writer leaves, told of or not.
             self.settling = None;
+            self.is_closed = false;
             return;
         }
         let since = match self.settling {
             Some((same, since)) if same == found => since,
+            Some(_) if !is_told => {
+                self.is_closed = false;
+                Instant::now()
+            }
             _ => Instant::now(),
         };
         self.settling = Some((found, since));

@@ -30,6 +30,15 @@ impl LoadedList {
             loaded_at,
         }
     }
+
+    /// The verdict on a container; unknown while what would decide it is still to be asked for.
+    pub fn judge(&self, container: &Container, now: Timestamp) -> Verdict {
+        let verdict = self.list.judge(container, now);
+        if verdict.is_denied() && container.image_is_open() {
+            return Verdict::Unknown;
+        }
+        verdict
+    }
 }
 
 /// Why the text of a list could not become one.
@@ -98,10 +107,9 @@ impl Enforcement {
     /// The verdict on a container, dockwarden's own included.
     pub fn judge(&self, container: &Container, now: Timestamp) -> Verdict {
         if self.own.contains(&container.id) {
-            Verdict::Own
-        } else {
-            self.in_force.list.judge(container, now)
+            return Verdict::Own;
         }
+        self.in_force.judge(container, now)
     }
 }
 

@@ -498,7 +498,10 @@ fn the_option_wins_over_the_environment_and_empty_is_unset() {
         .args(&["--output", "table"]);
     assert!(both.run().stdout.starts_with("CONTAINER"));
     run().env("DOCKWARDEN_OUTPUT", "nonsense").run().expect(2);
+}
 
+#[test]
+fn a_flag_may_be_set_by_its_variable() {
     let weak = "version = 1\n[[allow]]\ncontainer = \"a\"\n";
     for (value, code) in [("true", 1), ("1", 1), ("", 0), ("false", 0), ("0", 0)] {
         let run = Run::with(weak)

@@ -49,13 +49,22 @@ fn warden(engine: &Engine, list: &str) -> Warden {
 /// Dead, and still so when everything was judged again: nothing revives it.
 #[track_caller]
 fn assert_ended(engine: &Engine, warden: &Warden, what: &str, id: &str) {
-    println!("{what}: {:?}", engine.wait_until_dead(id, SOON));
+    assert_all_ended(engine, warden, &[(what, id.to_owned())]);
+}
+
+#[track_caller]
+fn assert_all_ended(engine: &Engine, warden: &Warden, victims: &[(&str, String)]) {
+    for (what, id) in victims {
+        println!("{what}: {:?}", engine.wait_until_dead(id, SOON));
+    }
     warden.wait_for_sweeps(2);
-    let state = engine.state(id);
-    assert!(
-        matches!(state.as_deref(), None | Some("exited" | "removing")),
-        "{what}: {state:?}"
-    );
+    for (what, id) in victims {
+        let state = engine.state(id);
+        assert!(
+            matches!(state.as_deref(), None | Some("exited" | "removing")),
+            "{what}: {state:?}"
+        );
+    }
 }
 
 #[test]
@@ -86,9 +95,7 @@ fn what_ran_before_is_ended() {
     let created = engine.create(&[], "bad:1", &[]);
 
     let warden = warden(&engine, LIST);
-    for (what, id) in &victims {
-        assert_ended(&engine, &warden, what, id);
-    }
+    assert_all_ended(&engine, &warden, &victims);
     engine.assert_same(&control);
     engine.assert_same(&[frozen]);
     assert_eq!(engine.state(&created).as_deref(), Some("created"));
@@ -148,10 +155,11 @@ fn whatever_way_it_comes_to_run_it_is_ended() {
     let control = [engine.run_life(&[], "good:1")];
     let warden = warden(&engine, LIST);
     let second = [engine.run_life(&["--restart", "always"], "good:1")];
-    for (what, way) in ways {
-        let id = way(&engine);
-        assert_ended(&engine, &warden, what, &id);
-    }
+    let victims: Vec<_> = ways
+        .iter()
+        .map(|(what, way)| (*what, way(&engine)))
+        .collect();
+    assert_all_ended(&engine, &warden, &victims);
     engine.docker_ok(&["start", &stopped]);
     assert_ended(&engine, &warden, "start of one stopped before", &stopped);
     engine.assert_same(&control);
@@ -219,7 +227,7 @@ fn lives(engine: &Engine, ids: &[String]) -> Vec<Life> {
 }
 
 #[track_caller]
-fn assert_all_ended(engine: &Engine, ids: &[String]) {
+fn assert_none_runs(engine: &Engine, ids: &[String]) {
     let mut left = Vec::new();
     eventually("all that is forbidden is dead", SOON * 2, || {
         left = engine.running_ids();
@@ -239,12 +247,12 @@ fn many_at_once_are_ended_and_nothing_else() {
         let middle = count / 2;
         let all = [&bad[..middle], &good, &bad[middle..]].concat();
         start_all(&engine, &all);
-        assert_all_ended(&engine, &bad);
+        assert_none_runs(&engine, &bad);
         let control = lives(&engine, &good);
         assert!(control.iter().all(|life| life.state == "running"));
         warden.wait_for_sweeps(2);
         engine.assert_same(&control);
-        assert_all_ended(&engine, &bad);
+        assert_none_runs(&engine, &bad);
     }
     assert!(warden.records().iter().all(|record| {
         let is_good = record["image"] == "good:1";
@@ -266,7 +274,7 @@ fn many_that_ran_before_are_ended_and_nothing_else() {
     let control = lives(&engine, &good);
     assert_eq!(engine.running_ids().len(), 66);
     let warden = warden(&engine, LIST);
-    assert_all_ended(&engine, &bad);
+    assert_none_runs(&engine, &bad);
     warden.wait_for_sweeps(2);
     engine.assert_same(&control);
 }
@@ -392,7 +400,7 @@ fn sigterm_ends_it_in_peace_and_in_a_storm() {
         assert_exits(&warden);
     });
     warden.restart();
-    assert_all_ended(&engine, &bad);
+    assert_none_runs(&engine, &bad);
     engine.assert_same(&[control]);
 }
 

@@ -53,7 +53,10 @@ fn audit_mode_touches_nothing_until_the_list_enforces() {
     }
     warden.wait_for_sweeps(2);
     engine.assert_same(&bad);
-    assert!(bad.iter().all(|life| warden.records_of(&life.id).len() == 1));
+    assert!(
+        bad.iter()
+            .all(|life| warden.records_of(&life.id).len() == 1)
+    );
     assert_eq!(warden.metric("dockwarden_denied_running"), 2.0);
     assert_eq!(warden.metric("dockwarden_enforcing"), 0.0);
     assert_eq!(warden.get_json("/containers")["enforcing"], false);
@@ -111,7 +114,10 @@ fn kill_does_not_ask() {
         engine.wait_until_dead(&id, SOON);
         assert_eq!(exit_code(&engine, &id), 137);
         let record = warden.wait_for_verdict(&id, "denied");
-        assert_eq!((&record["action"], &record["outcome"]), (&json!("kill"), &json!("done")));
+        assert_eq!(
+            (&record["action"], &record["outcome"]),
+            (&json!("kill"), &json!("done"))
+        );
     }
 }
 
@@ -149,7 +155,10 @@ fn pause_freezes_it_and_it_stays_frozen() {
     for id in [&before, &after] {
         eventually("it is frozen", SOON, || is_paused(id));
         let record = warden.wait_for_verdict(id, "denied");
-        assert_eq!((&record["action"], &record["outcome"]), (&json!("pause"), &json!("done")));
+        assert_eq!(
+            (&record["action"], &record["outcome"]),
+            (&json!("pause"), &json!("done"))
+        );
     }
     // Whoever resumes it does so in vain.
     let frozen = engine.life(&after);

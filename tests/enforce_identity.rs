@@ -52,10 +52,18 @@ image = "tool"
         (LABELS, "evil/team/web:1.27", None),
         (LABELS, "tool:3", None),
         (&["--label", "stage=prod-eu"], "team/web:1.27", None),
-        (&["--label", "stage=test", "--label", "owner=ops"], "team/web:1.27", None),
+        (
+            &["--label", "stage=test", "--label", "owner=ops"],
+            "team/web:1.27",
+            None,
+        ),
         (&[], "team/web:1.27", None),
         (&["--name", "cron-1"], "tool:3", Some("cron")),
-        (&["--name", "nightly-job"], "docker.io/library/tool:4", Some("cron")),
+        (
+            &["--name", "nightly-job"],
+            "docker.io/library/tool:4",
+            Some("cron"),
+        ),
         (&["--name", "xcron-1"], "tool:3", None),
         (&["--name", "cron-2"], "team/web:1.27", None),
         (&["--name", "job"], "tool:3", None),
@@ -141,7 +149,12 @@ fn a_tag_that_moves_on_ends_nothing_that_runs() {
     // The list tells an id now, where it told a name.
     let listed = engine.list();
     let entry = listed.iter().find(|one| one["Id"] == control[1].id);
-    assert!(entry.unwrap()["Image"].as_str().unwrap().starts_with("sha256:"));
+    assert!(
+        entry.unwrap()["Image"]
+            .as_str()
+            .unwrap()
+            .starts_with("sha256:")
+    );
     let judged_again = |warden: &Warden| {
         warden.wait_for_sweeps(2);
         for (number, life) in control.iter().enumerate() {
@@ -188,7 +201,10 @@ fn a_name_that_is_removed_ends_nothing_that_runs() {
     }
     engine.docker_ok(&["rmi", "good:1"]);
     engine.docker_ok(&["rmi", "-f", "second:1"]);
-    assert_eq!(engine.docker(&["image", "inspect", "good:1"]).status.code(), Some(1));
+    assert_eq!(
+        engine.docker(&["image", "inspect", "good:1"]).status.code(),
+        Some(1)
+    );
     let lives = [by_name.clone(), by_id.clone()];
     for life in &lives {
         engine.docker_ok(&["update", "--cpu-shares", "512", &life.id]);
@@ -260,7 +276,11 @@ fn labels_forge_nothing() {
     ];
     let options: Vec<&str> = labels.iter().flat_map(|label| ["--label", label]).collect();
     for restart in ["no", "always"] {
-        let id = engine.run(&[&options[..], &["--restart", restart]].concat(), "bad:1", &[]);
+        let id = engine.run(
+            &[&options[..], &["--restart", restart]].concat(),
+            "bad:1",
+            &[],
+        );
         engine.wait_until_dead(&id, SOON);
         assert_eq!(warden.wait_for_verdict(&id, "denied")["outcome"], "done");
     }

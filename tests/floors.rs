@@ -1,5 +1,7 @@
 //! Holds the house together: which room may import which, by reading `src/`.
 
+#![allow(clippy::expect_used)]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 

@@ -285,7 +285,7 @@ fn sixty_saves_in_two_steps_touch_nothing() {
         };
         let mut file = File::create(warden.list_path()).unwrap();
         file.write_all(&text.as_bytes()[..cut]).unwrap();
-        std::thread::sleep(Duration::from_millis(save as u64 % 25));
+        std::thread::sleep(Duration::from_millis(save as u64 * 7 % 90));
         file.write_all(&text.as_bytes()[cut..]).unwrap();
     }
     let last = expected_hash(&whole(60));
@@ -412,9 +412,14 @@ fn mode_and_action_change_with_the_list() {
         engine.state(&frozen).is_none()
     });
 
-    save("action = \"stop\"");
+    // Audited first: a program that has just begun does not listen to signals yet.
+    save("mode = \"audit\"");
     let polite = engine.run(&[], "evil:1", &[]);
-    engine.wait_until_dead(&polite, SOON);
+    eventually("audited", SOON, || {
+        outcome(&polite).as_deref() == Some("audit-only")
+    });
+    save("action = \"stop\"");
+    engine.wait_until_dead(&polite, 3 * SOON);
     let exit = engine.docker_ok(&["inspect", "-f", "{{.State.ExitCode}}", &polite]);
     assert_eq!(exit, "0", "it was asked to stop, not killed");
 

@@ -53,6 +53,10 @@ fn missing(sources: &Sources, now: Timestamp) -> Vec<String> {
         let away = (!snapshot.connected).then(|| "the engine is out of reach".to_owned());
         (snapshot.listed_at, Vec::from_iter(away))
     };
+    // Who enforces and shows reads the engine twice; ready means both.
+    if sources.role.shows() && missing.is_empty() && !sources.snapshot.borrow().connected {
+        missing.push("containers are not shown yet, or no longer".to_owned());
+    }
     let resync = SignedDuration::try_from(sources.resync).unwrap_or(SignedDuration::MAX);
     let allowed = resync.saturating_add(resync).saturating_add(GRACE);
     match swept {
@@ -88,7 +92,7 @@ pub(super) async fn metrics(State(sources): Shared) -> Result<Response, Response
     count_containers(&sources);
     let text = sources
         .metrics
-        .encode()
+        .encode(sources.role.enforces())
         .map_err(|error| Problem::internal(&error.to_string()))?;
     Ok(([(header::CONTENT_TYPE, Metrics::content_type())], text).into_response())
 }

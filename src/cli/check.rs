@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -21,10 +22,10 @@ pub(super) struct Arguments {
     #[command(flatten)]
     engine: EngineArguments,
     /// Warnings are failures
-    #[arg(long, env = "DOCKWARDEN_STRICT")]
+    #[arg(long, env = "DOCKWARDEN_STRICT", value_parser = BoolishValueParser::new())]
     strict: bool,
     /// Show what the list would end among what runs; exit 1 if there is anything
-    #[arg(long, env = "DOCKWARDEN_RUNNING")]
+    #[arg(long, env = "DOCKWARDEN_RUNNING", value_parser = BoolishValueParser::new())]
     running: bool,
     /// How to print
     #[arg(

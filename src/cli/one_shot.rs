@@ -56,11 +56,16 @@ pub(super) async fn judged(
     let now = Timestamp::now();
     let mut judged = Vec::new();
     for container in listing.containers {
-        let completed = look::complete(engine, container, &mut Memory::default()).await;
-        if let Some(container) = completed.map_err(|error| failure(&error))? {
-            let verdict = list.list.judge(&container, now);
-            judged.push((container, verdict));
-        }
+        let completed = look::complete(engine, container.clone(), &mut Memory::default()).await;
+        let container = match completed {
+            Ok(None) => continue,
+            Ok(Some(container)) => container,
+            Err(error) if error.is_connection() => return Err(failure(&error)),
+            // One container's trouble is its own: what is open about it stays so.
+            Err(_) => container,
+        };
+        let verdict = list.judge(&container, now);
+        judged.push((container, verdict));
     }
     judged.sort_by(|(one, _), (other, _)| {
         (one.name.is_none(), &one.name).cmp(&(other.name.is_none(), &other.name))

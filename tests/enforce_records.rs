@@ -1,0 +1,361 @@
+//! Every start of a forbidden container is on record once and truthfully, and the metrics agree.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use support::{Builder, Engine, SOON, Warden, eventually};
+
+const LIST: &str = r#"
+version = 1
+[[allow]]
+rule = "good"
+image = "good:1"
+"#;
+
+fn engine() -> Engine {
+    let engine = Engine::start();
+    engine.image("good:1");
+    engine.image("bad:1");
+    engine
+}
+
+/// Not started yet, and where its audit log will be.
+fn warden(engine: &Engine) -> (Builder, PathBuf) {
+    let builder = Warden::on(engine).allowlist(LIST).args(["--resync", "1s"]);
+    let log = builder.dir().join("audit.jsonl");
+    let builder = builder.args(["--audit-log", log.to_str().unwrap()]);
+    (builder, log)
+}
+
+fn read(log: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(log).unwrap();
+    let lines = text.lines().map(serde_json::from_str);
+    lines
+        .collect::<Result<_, _>>()
+        .expect("a JSON object a line")
+}
+
+fn records_of(log: &Path, id: &str) -> Vec<Value> {
+    let mut records = read(log);
+    records.retain(|record| record["container_id"] == id);
+    records
+}
+
+/// The engine itself ends what it starts too late, so every outcome but these would be a lie.
+fn is_true_of_an_early_end(record: &Value) -> bool {
+    ["done", "gone", "ended-itself"]
+        .iter()
+        .any(|outcome| record["outcome"] == *outcome)
+}
+
+#[test]
+fn every_start_is_on_record_once_and_the_metrics_agree() {
+    const STARTS: usize = 40;
+    let engine = engine();
+    let before = engine.run(&[], "bad:1", &[]);
+    let control = engine.run_life(&[], "good:1");
+    let (builder, log) = warden(&engine);
+    let warden = builder.start();
+    warden.wait_ready();
+
+    // Most are over before anyone can look at them.
+    let brief: Vec<String> = std::thread::scope(|scope| {
+        let run = || {
+            let run = |_| engine.run(&["--rm"], "bad:1", &["exit", "0"]);
+            (0..STARTS / 4).map(run).collect::<Vec<_>>()
+        };
+        let runs: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
+        runs.into_iter()
+            .flat_map(|run| run.join().unwrap())
+            .collect()
+    });
+    let long: Vec<String> = (0..5).map(|_| engine.run(&[], "bad:1", &[])).collect();
+    let twice = &long[0];
+    engine.wait_until_dead(twice, SOON);
+    eventually("the first start is on record", SOON, || {
+        records_of(&log, twice).len() == 1
+    });
+    engine.docker_ok(&["start", twice]);
+
+    for id in brief.iter().chain(&long).chain([&before]) {
+        let starts = if id == twice { 2 } else { 1 };
+        engine.wait_until_dead(id, SOON);
+        eventually("each start is on record", SOON, || {
+            records_of(&log, id).len() == starts
+        });
+    }
+    warden.wait_for_sweeps(2);
+    engine.assert_same(std::slice::from_ref(&control));
+
+    let records = read(&log);
+    assert_eq!(records.len(), STARTS + 5 + 1 + 1 + 1, "{records:#?}");
+    for (number, record) in records.iter().enumerate() {
+        assert_eq!(record["seq"], number + 1);
+        assert_eq!(
+            (&record["v"], &record["event"]),
+            (&json!(1), &json!("decision"))
+        );
+        let time: jiff::Timestamp = record["time"].as_str().unwrap().parse().unwrap();
+        assert!(time <= jiff::Timestamp::now());
+        assert!(!record["host"].as_str().unwrap().is_empty());
+    }
+    for id in &brief {
+        let record = &records_of(&log, id)[0];
+        assert_eq!(record["verdict"], "denied");
+        assert!(is_true_of_an_early_end(record), "{record:#}");
+        assert_sane(record);
+    }
+    for id in &long {
+        for record in &records_of(&log, id) {
+            assert_eq!(
+                record["outcome"], "done",
+                "it ends by nobody else: {record:#}"
+            );
+            assert!(record["lived_ms"].is_number(), "{record:#}");
+            assert_sane(record);
+        }
+    }
+    let mut outcomes = BTreeMap::<String, u32>::new();
+    for record in brief.iter().flat_map(|id| records_of(&log, id)) {
+        *outcomes.entry(record["outcome"].to_string()).or_default() += 1;
+    }
+    println!("{STARTS} starts that end themselves: {outcomes:?}");
+    assert_eq!(warden.records(), records, "what /decisions tells");
+
+    // ---- The metrics
+    let mut decisions = BTreeMap::<String, f64>::new();
+    let mut actions = BTreeMap::<String, f64>::new();
+    let mut lived = 0.0;
+    for record in &records {
+        let word = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
+        let series = format!(
+            "dockwarden_decisions_total{{reason=\"{}\",trigger=\"{}\",verdict=\"{}\"}}",
+            word("reason"),
+            word("trigger"),
+            word("verdict")
+        );
+        *decisions.entry(series).or_default() += 1.0;
+        if !record["outcome"].is_null() {
+            let series = format!(
+                "dockwarden_actions_total{{action=\"{}\",outcome=\"{}\"}}",
+                word("action"),
+                word("outcome")
+            );
+            *actions.entry(series).or_default() += 1.0;
+        }
+        if record["outcome"] == "done" && !record["lived_ms"].is_null() {
+            lived += 1.0;
+        }
+    }
+    for (all, series) in [
+        ("dockwarden_decisions_total", decisions),
+        ("dockwarden_actions_total", actions),
+    ] {
+        assert_eq!(warden.metric(all), series.values().sum::<f64>(), "{all}");
+        for (one, count) in series {
+            assert_eq!(warden.metric(&one), count, "{one}");
+        }
+    }
+    assert_eq!(warden.metric("dockwarden_lived_seconds_count"), lived);
+}
+
+/// A life of no time or of a minute is a wrong reading of a clock.
+#[track_caller]
+fn assert_sane(record: &Value) {
+    if let Some(lived) = record["lived_ms"].as_f64() {
+        assert!((0.0..60_000.0).contains(&lived), "{record:#}");
+    }
+}
+
+#[test]
+fn a_record_has_the_fields_that_are_promised() {
+    let engine = engine();
+    let (builder, log) = warden(&engine);
+    let warden = builder.start();
+    warden.wait_ready();
+    let label = "com.docker.compose.project=shop";
+    let options = ["--name", "miner", "--restart", "always", "--label", label];
+    let id = engine.run(
+        &[&options[..], &["--label", "secret=1"]].concat(),
+        "bad:1",
+        &[],
+    );
+    let control = engine.run_life(&["--name", "web"], "good:1");
+    warden.wait_for_verdict(&id, "denied");
+    warden.wait_for_verdict(&control.id, "allowed");
+    let hash = warden.get_json("/allowlist")["hash"].clone();
+
+    let denied = &records_of(&log, &id)[0];
+    let image = engine.inspect(&id)["Image"].clone();
+    for (key, value) in [
+        ("container_name", json!("miner")),
+        ("image", json!("bad:1")),
+        ("image_id", image),
+        ("labels", json!({"com.docker.compose.project": "shop"})),
+        ("verdict", json!("denied")),
+        ("reason", json!("no-rule")),
+        ("trigger", json!("start")),
+        ("mode", json!("enforce")),
+        ("action", json!("kill")),
+        ("outcome", json!("done")),
+        ("error", json!(null)),
+        ("path", json!("api")),
+        ("restart_policy", json!("always")),
+        ("allowlist_hash", hash.clone()),
+    ] {
+        assert_eq!(denied[key], value, "{key}: {denied:#}");
+    }
+    assert!(denied["detail"].is_string() && denied["lived_ms"].is_number());
+
+    let allowed = &records_of(&log, &control.id)[0];
+    for (key, value) in [
+        ("container_name", json!("web")),
+        ("verdict", json!("allowed")),
+        ("rule", json!("good")),
+        ("reason", json!(null)),
+        ("action", json!(null)),
+        ("outcome", json!(null)),
+        ("path", json!(null)),
+        ("lived_ms", json!(null)),
+        ("allowlist_hash", hash),
+    ] {
+        assert_eq!(allowed[key], value, "{key}: {allowed:#}");
+    }
+}
+
+#[test]
+fn one_writer_and_one_count() {
+    let engine = engine();
+    let (builder, log) = warden(&engine);
+    let mut warden = builder.start();
+    warden.wait_ready();
+    let control = engine.run_life(&[], "good:1");
+    let first = engine.run(&[], "bad:1", &[]);
+    warden.wait_for_verdict(&first, "denied");
+    warden.wait_for_verdict(&control.id, "allowed");
+
+    let second = Warden::on(&engine)
+        .allowlist(LIST)
+        .args(["--audit-log", log.to_str().unwrap()])
+        .spawn();
+    assert_eq!(second.wait_exit(SOON).code(), Some(2));
+    let said = second.logs().join("\n");
+    assert!(
+        said.contains("another process writes this audit log"),
+        "{said}"
+    );
+
+    for kill in [true, false] {
+        let before = read(&log).len();
+        if kill {
+            warden.sigkill();
+        } else {
+            warden.sigterm();
+        }
+        warden.restart();
+        warden.wait_ready();
+        let id = engine.run(&[], "bad:1", &[]);
+        warden.wait_for_verdict(&id, "denied");
+        eventually("the control is on record again", SOON, || {
+            let records = read(&log);
+            records[before..]
+                .iter()
+                .any(|one| one["container_id"] == control.id)
+        });
+    }
+    let numbers: Vec<u64> = read(&log)
+        .iter()
+        .map(|record| record["seq"].as_u64().unwrap())
+        .collect();
+    assert!(
+        (1..).zip(&numbers).all(|(n, number)| n == *number),
+        "{numbers:?}"
+    );
+    engine.assert_same(&[control]);
+}
+
+/// Start to death of `count` forbidden containers by the engine's own events, in milliseconds, while
+/// `on_start` is called for each start as soon as it is heard of.
+fn lives(engine: &Engine, count: usize, on_start: impl Fn(&str) + Send) -> Vec<f64> {
+    let filter = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%7D";
+    let stream = engine.stream(filter).unwrap();
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            let mut started = BTreeMap::new();
+            let mut lives = Vec::new();
+            while lives.len() < count {
+                let line = stream.next_line(SOON).expect("an event");
+                let event: Value = serde_json::from_str(&line).expect("JSON");
+                let id = event["Actor"]["ID"].as_str().unwrap().to_owned();
+                let time = event["timeNano"].as_i64().unwrap();
+                match event["Action"].as_str() {
+                    Some("start") => {
+                        on_start(&id);
+                        started.insert(id, time);
+                    }
+                    Some("die") => {
+                        let nanoseconds = time - started[&id];
+                        lives.push(Duration::from_nanos(nanoseconds.try_into().unwrap()));
+                    }
+                    _ => {}
+                }
+            }
+            lives
+        });
+        for _ in 0..count {
+            let id = engine.run(&[], "bad:1", &[]);
+            engine.wait_until_dead(&id, SOON);
+        }
+        let lives = reader.join().unwrap();
+        lives.iter().map(|life| life.as_secs_f64() * 1e3).collect()
+    })
+}
+
+fn row(what: &str, mut values: Vec<f64>) {
+    values.sort_by(f64::total_cmp);
+    let at = |share: usize| values[(values.len() - 1) * share / 100];
+    println!(
+        "{what:<44} {:>3} {:>8.1} {:>8.1} {:>8.1}",
+        values.len(),
+        at(50),
+        at(99),
+        at(100)
+    );
+}
+
+/// No limit is asserted: machines differ. The numbers are for people, side by side.
+#[test]
+fn how_long_a_forbidden_container_lives() {
+    const COUNT: usize = 20;
+    let engine = engine();
+    let bare = lives(&engine, COUNT, |id| {
+        let (status, answer) = engine.api("POST", &format!("/containers/{id}/kill"), None);
+        assert_eq!(status, 204, "{answer}");
+    });
+    let (builder, log) = warden(&engine);
+    let warden = builder.start();
+    warden.wait_ready();
+    let ours = lives(&engine, COUNT, |_| {});
+    let records = eventually("all are on record", SOON, || {
+        let records = read(&log);
+        (records.len() == COUNT).then_some(records)
+    });
+    let recorded: Vec<f64> = records
+        .iter()
+        .map(|record| record["lived_ms"].as_f64().expect("a life"))
+        .collect();
+    println!("from start to death, ms                        n      p50      p99      max");
+    row("the engine's need: kill at the start event", bare);
+    row("dockwarden, by the engine's events", ours);
+    row("dockwarden, by its records' lived_ms", recorded);
+}

@@ -57,7 +57,7 @@ pub enum Action {
     Stop,
     /// Freeze it, so that it can be looked at.
     Pause,
-    /// Kill and remove it; named volumes stay.
+    /// Kill and remove it; its volumes stay.
     Remove,
 }
 
@@ -104,11 +104,10 @@ impl Rule {
         self.expires.is_some_and(|expires| expires <= now)
     }
 
-    fn image_matches(&self, container: &Container) -> bool {
-        container
-            .names_of_image()
-            .filter_map(Reference::parse)
-            .any(|reference| self.image.iter().any(|pattern| pattern.matches(&reference)))
+    fn image_matches(&self, names: &[Reference]) -> bool {
+        names
+            .iter()
+            .any(|name| self.image.iter().any(|pattern| pattern.matches(name)))
     }
 
     fn container_matches(&self, container: &Container) -> bool {
@@ -126,14 +125,14 @@ impl Rule {
             .is_some_and(|value| pattern.matches(value))
     }
 
-    /// Whether every key but the expiry matches.
-    fn matches(&self, container: &Container) -> bool {
+    /// Whether every key but the expiry matches; `names` are those of the container's image.
+    fn matches(&self, container: &Container, names: &[Reference]) -> bool {
         (self.container.is_empty() || self.container_matches(container))
             && self
                 .labels
                 .iter()
                 .all(|(key, pattern)| Self::label_matches(key, pattern, container))
-            && (self.image.is_empty() || self.image_matches(container))
+            && (self.image.is_empty() || self.image_matches(names))
     }
 }
 
@@ -172,8 +171,13 @@ impl Allowlist {
                 "it has no image, and a container without an image is never allowed",
             );
         }
+        let names = names_of_image(container);
         let mut expired = None;
-        for rule in self.rules.iter().filter(|rule| rule.matches(container)) {
+        let matching = self
+            .rules
+            .iter()
+            .filter(|rule| rule.matches(container, &names));
+        for rule in matching {
             if !rule.is_expired(now) {
                 return Verdict::Allowed {
                     rule: rule.name.clone(),
@@ -188,7 +192,7 @@ impl Allowlist {
             };
             return Verdict::denied(Reason::Expired, Some(rule.name.clone()), &detail);
         }
-        match self.nearest_miss(container, now) {
+        match self.nearest_miss(container, &names, now) {
             Some((rule, detail)) => Verdict::denied(Reason::NoRule, Some(rule), &detail),
             None => Verdict::denied(Reason::NoRule, None, "no rule matches"),
         }
@@ -196,24 +200,16 @@ impl Allowlist {
 
     /// Checks every key of every rule against a container.
     pub fn explain(&self, container: &Container, now: Timestamp) -> Vec<RuleCheck> {
+        let names = names_of_image(container);
         self.rules
             .iter()
-            .map(|rule| explain::check(rule, container, now))
+            .map(|rule| explain::check(rule, container, &names, now))
             .collect()
     }
 
     /// What is easy to dodge or never takes effect in this list.
     pub fn warnings(&self, now: Timestamp) -> Vec<Warning> {
         warnings::warnings(self, now)
-    }
-
-    /// The next instant after `now` at which a rule expires, and verdicts with it.
-    pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
-        self.rules
-            .iter()
-            .filter_map(|rule| rule.expires)
-            .filter(|expires| *expires > now)
-            .min()
     }
 
     /// Whether a rule looks at the label `key`.
@@ -235,9 +231,14 @@ impl Allowlist {
     }
 
     /// The rule that only one key keeps from matching, with that key's miss.
-    fn nearest_miss(&self, container: &Container, now: Timestamp) -> Option<(Arc<str>, String)> {
+    fn nearest_miss(
+        &self,
+        container: &Container,
+        names: &[Reference],
+        now: Timestamp,
+    ) -> Option<(Arc<str>, String)> {
         self.rules.iter().find_map(|rule| {
-            let check = explain::check(rule, container, now);
+            let check = explain::check(rule, container, names, now);
             let missed: Vec<_> = check.keys.iter().filter(|key| !key.matches).collect();
             match missed.as_slice() {
                 [only] if check.keys.len() > 1 => Some((
@@ -248,6 +249,14 @@ impl Allowlist {
             }
         })
     }
+}
+
+/// The names of a container's image, parsed once for all rules.
+fn names_of_image(container: &Container) -> Vec<Reference> {
+    container
+        .names_of_image()
+        .filter_map(Reference::parse)
+        .collect()
 }
 
 #[cfg(test)]
@@ -361,11 +370,6 @@ mod tests {
         let verdict = list.judge(&allowed, at("2027-01-30T23:00:00Z"));
         assert_eq!(verdict.reason(), Some(Reason::Expired));
         assert_eq!(verdict.rule(), Some("allow-1"));
-        assert_eq!(
-            list.next_expiry(at("2026-01-01T00:00:00Z")),
-            Some(at("2027-01-30T23:00:00Z"))
-        );
-        assert_eq!(list.next_expiry(at("2027-01-30T23:00:00Z")), None);
     }
 
     #[test]

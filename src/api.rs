@@ -8,7 +8,7 @@ mod page;
 mod problem;
 mod query;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -20,8 +20,9 @@ use axum::routing::get;
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::journal::Decisions;
+use crate::journal::{Decisions, Filter};
 use crate::metrics::Metrics;
+use crate::record::Record;
 use crate::status::{Enforcement, Snapshot};
 use problem::Problem;
 
@@ -64,6 +65,27 @@ pub struct Sources {
     pub resync: Duration,
     /// Whether the values of all labels are shown.
     pub show_all_labels: bool,
+    /// Held by the one request that counts containers for the metrics.
+    pub counting: Mutex<()>,
+}
+
+impl Sources {
+    /// Reads records, which may block on a file.
+    async fn records<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(Decisions) -> std::io::Result<T> + Send + 'static,
+    ) -> std::io::Result<T> {
+        let decisions = self.decisions.clone();
+        tokio::task::spawn_blocking(move || read(decisions))
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+    }
+
+    async fn search(&self, filter: Filter, limit: usize) -> Result<Vec<Record>, Problem> {
+        self.records(move |decisions| decisions.search(&filter, limit))
+            .await
+            .map_err(|error| Problem::unreadable_log(&error))
+    }
 }
 
 type Shared = State<Arc<Sources>>;

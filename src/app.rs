@@ -3,8 +3,11 @@
 //! Every task has its owner here. The first one that ends before it should ends the process, with
 //! its reason.
 
+mod clients;
+mod socket;
+
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -14,7 +17,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::allowlist::Mode;
 use crate::api::{self, Role, Sources};
 use crate::controller::{self, Controller};
 use crate::docker::{Docker, Endpoint};
@@ -25,13 +27,18 @@ use crate::journal::{self, Decisions, Destination, Journal};
 use crate::metrics::Metrics;
 use crate::reload::Reload;
 use crate::status::{Candidate, Enforcement, LoadedList, RejectedList, Snapshot};
+use clients::Clients;
 
 /// How long a shutdown may take, the controller's own part included.
 const SHUTDOWN: Duration = Duration::from_millis(4_400);
 /// How long the last records may take to reach the disk.
 const FLUSH: Duration = Duration::from_millis(400);
-/// How long a socket that is mounted as a file may be dead.
-const SOCKET_LOST: Duration = Duration::from_secs(60);
+/// How long the API may take to finish what it is asked. A request that was sent in half must not
+/// keep the daemon.
+const LAST_REQUESTS: Duration = Duration::from_secs(1);
+/// How many clients are served at once. Each engine call needs a file descriptor too, and must not
+/// have to wait for an idle client's.
+const CLIENTS: usize = 256;
 
 /// How a daemon is to run.
 #[derive(Debug, Clone)]
@@ -241,8 +248,8 @@ impl Daemon {
         let (follower, _, updates) = Follower::new(self.engine.clone(), self.settings.resync);
         let inventory = Inventory::new(self.engine.clone(), sender, host);
         self.spawn("inventory", inventory.run(updates));
-        if let Some(socket) = mounted_socket(&self.settings.engine.url) {
-            let lost = until_lost(snapshot.clone(), socket);
+        if let Some(socket) = socket::mounted(&self.settings.engine.url) {
+            let lost = socket::until_lost(snapshot.clone(), socket);
             self.tasks.spawn(async { ("engine's socket", lost.await) });
         }
         self.spawn("inventory's follower", follower.run(self.shutdown.clone()));
@@ -264,12 +271,16 @@ impl Daemon {
             metrics: self.metrics.clone(),
             resync: self.settings.resync,
             show_all_labels: self.settings.show_all_labels,
+            counting: Mutex::default(),
         });
-        let stop = self.shutdown.clone().cancelled_owned();
+        let (stop, late) = (self.shutdown.clone(), self.shutdown.clone());
         self.tasks.spawn(async move {
-            let served = axum::serve(listener, router)
-                .with_graceful_shutdown(stop)
-                .await;
+            let service = axum::serve(Clients::new(listener, CLIENTS), router)
+                .with_graceful_shutdown(stop.cancelled_owned());
+            let served = tokio::select! {
+                served = service => served,
+                () = async { late.cancelled().await; tokio::time::sleep(LAST_REQUESTS).await } => Ok(()),
+            };
             ("API", served.context("the API failed"))
         });
     }
@@ -283,7 +294,7 @@ impl Daemon {
             self.tasks.shutdown().await;
         }
         if let Some(writer) = self.writer {
-            let joined = tokio::task::spawn_blocking(move || writer.join());
+            let joined = tokio::task::spawn_blocking(move || writer.close());
             if tokio::time::timeout(FLUSH, joined).await.is_err() {
                 tracing::warn!("the audit log was still being written");
             }
@@ -292,68 +303,16 @@ impl Daemon {
     }
 }
 
-fn mode(list: &LoadedList, audit_only: bool) -> Mode {
-    if audit_only {
-        Mode::Audit
-    } else {
-        list.list.mode
-    }
-}
-
 /// Before anything is known of the engine.
 fn initial(in_force: LoadedList, audit_only: bool) -> Enforcement {
     Enforcement {
-        mode: if audit_only {
-            Mode::Audit
-        } else {
-            in_force.list.mode
-        },
+        mode: in_force.mode(audit_only),
         in_force,
         rejected: None,
         enforcing: false,
         hindrance: None,
         own: std::collections::BTreeSet::new(),
         last_sweep: None,
-    }
-}
-
-/// The engine's socket, where that very file is mounted and not its directory. The engine makes a
-/// new one when it restarts, and a mount stays with the old one for ever.
-fn mounted_socket(engine: &str) -> Option<PathBuf> {
-    let socket = engine.strip_prefix("unix://")?;
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let is_mounted = mounts
-        .lines()
-        .any(|mount| mount.split(' ').nth(4) == Some(socket));
-    is_mounted.then(|| socket.into())
-}
-
-/// Fails when the engine has been out of reach for a while: another process gets another mount.
-async fn until_lost(
-    mut snapshot: watch::Receiver<Snapshot>,
-    socket: PathBuf,
-) -> anyhow::Result<()> {
-    loop {
-        // The state list's owner ends at shutdown, and this task with it.
-        if snapshot
-            .wait_for(|snapshot| !snapshot.connected)
-            .await
-            .is_err()
-        {
-            return Ok(());
-        }
-        let back = snapshot.wait_for(|snapshot| snapshot.connected);
-        match tokio::time::timeout(SOCKET_LOST, back).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) => return Ok(()),
-            Err(_) => anyhow::bail!(
-                "no engine answered at {} for {} s; the socket is mounted as a file, which a \
-                 restarted engine replaces: ending, so that a restart mounts the new one (mount \
-                 its directory instead)",
-                socket.display(),
-                SOCKET_LOST.as_secs()
-            ),
-        }
     }
 }
 
@@ -367,7 +326,7 @@ async fn adopt(
         enforcement.send_modify(|enforcement| match candidate {
             Ok(list) => {
                 tracing::info!(hash = %list.hash, "allowlist was read");
-                enforcement.mode = mode(&list, audit_only);
+                enforcement.mode = list.mode(audit_only);
                 enforcement.in_force = list;
                 enforcement.rejected = None;
             }

@@ -32,6 +32,11 @@ impl ContainerId {
         &self.0
     }
 
+    /// Whether `beginning` is the beginning of it, or all of it.
+    pub fn begins_with(&self, beginning: &str) -> bool {
+        !beginning.is_empty() && self.0.starts_with(beginning)
+    }
+
     /// The 12 digits that Docker's own tables show.
     pub fn short(&self) -> &str {
         &self.0[..12]
@@ -224,6 +229,11 @@ impl Container {
     pub fn joined_network(&self) -> Option<ContainerId> {
         let mode = self.network_mode.as_deref()?;
         ContainerId::parse(mode.strip_prefix("container:")?)
+    }
+
+    /// Whether a person may mean it by `name`: its name, its id, or the beginning of its id.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name.as_deref() == Some(name) || self.id.begins_with(name)
     }
 
     /// A name for people: its own, or the short id.

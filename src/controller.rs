@@ -1,11 +1,12 @@
 //! Enforcement. Events and full lists only mark containers; a task per container looks at it,
 //! judges, acts and puts it on record (`controller/attend.rs`).
 //!
-//! The loop here never waits for the engine: one container's trouble can't delay another's end.
+//! The loop here never waits for the engine, but for finding its own container before it begins:
+//! one container's trouble can't delay another's end.
 
 mod attend;
 mod history;
-mod own;
+mod show;
 mod slots;
 mod subject;
 
@@ -19,16 +20,15 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::allowlist::{Allowlist, Mode};
 use crate::container::ContainerId;
 use crate::engine::{Change, ChangeKind, Engine, EngineInfo, Listing};
 use crate::follow::{Relist, Update};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
+use crate::own::{self, Own};
 use crate::record::Trigger;
 use crate::status::{Candidate, Enforcement, RejectedList};
 use history::History;
-use own::Own;
 use slots::Slots;
 use subject::Subject;
 
@@ -38,8 +38,10 @@ const CALLS: usize = 16;
 const SHUTDOWN: Duration = Duration::from_secs(4);
 /// The longest sleep until an expiry: the wall clock may be set meanwhile.
 const EXPIRY_CHECK: SignedDuration = SignedDuration::from_secs(5);
-/// How far ahead an expiry is worth a gauge.
-const EXPIRING: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// How soon the own container is looked for again.
+const RESOLVE: Duration = Duration::from_secs(1);
+/// How far the engine's history is believed to be of the time before this process.
+const HISTORY: SignedDuration = SignedDuration::from_secs(60);
 
 /// What every container's task needs.
 struct Context {
@@ -81,11 +83,14 @@ pub struct Controller {
     own: Own,
     connected: bool,
     was_connected: bool,
+    told_away: bool,
     /// The engine's time when it was first connected. What its history tells of the time before
     /// only says where to look.
     began: Option<Timestamp>,
     /// Why the next full list is judged.
     sweep_trigger: Trigger,
+    /// The last expiry for which a sweep was asked.
+    expiry_asked: Option<Timestamp>,
     /// How many sweeps there were.
     sweeps: u64,
     tracked: HashMap<ContainerId, Tracked>,
@@ -120,8 +125,10 @@ impl Controller {
             own: Own::Unresolved,
             connected: false,
             was_connected: false,
+            told_away: false,
             began: None,
             sweep_trigger: Trigger::Sweep,
+            expiry_asked: None,
             sweeps: 0,
             tracked: HashMap::new(),
             tasks: JoinSet::new(),
@@ -140,12 +147,15 @@ impl Controller {
         let shutdown = self.context.shutdown.clone();
         loop {
             let expiry = self.next_expiry();
+            // Nothing is enforced before the own container is known: it may not be listed yet.
+            let must_resolve = self.connected && !self.own.is_resolved();
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(update) = updates.recv() => self.update(update).await,
                 Some(candidate) = candidates.recv() => self.candidate(candidate),
                 Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
                 () = expiry => self.expired(),
+                () = tokio::time::sleep(RESOLVE), if must_resolve => self.relist.request(),
             }
         }
         self.finish().await;
@@ -173,6 +183,7 @@ impl Controller {
         }
         self.connected = true;
         self.was_connected = true;
+        self.told_away = false;
         self.began = self.began.or(info.time);
         if self.learn_host {
             self.context.journal.set_host(&info.host);
@@ -181,11 +192,11 @@ impl Controller {
     }
 
     fn disconnected(&mut self, reason: &str) {
-        if self.connected || !self.was_connected {
+        if !self.told_away {
             tracing::error!(reason, "engine is out of reach; trying again");
         }
         self.connected = false;
-        self.was_connected = true;
+        self.told_away = true;
         self.publish();
     }
 
@@ -212,7 +223,10 @@ impl Controller {
         if trigger.is_none() && !self.tracked.contains_key(&change.id) {
             return;
         }
-        let is_history = self.began.is_some_and(|began| change.time < began);
+        let is_history = self
+            .began
+            .map(|began| began.duration_since(change.time))
+            .is_some_and(|before| before.is_positive() && before < HISTORY);
         let tracked = self.tracked(&change.id);
         if !is_history {
             tracked.subject.note(change);
@@ -228,6 +242,7 @@ impl Controller {
     /// anything is done: the list is as old as its reading.
     fn sweep(&mut self, listing: Listing, took: Duration) {
         let begun = Instant::now();
+        let listed_since = begun.checked_sub(took).unwrap_or(begun);
         self.unreadable("container", listing.unreadable);
         let trigger = std::mem::replace(&mut self.sweep_trigger, Trigger::Sweep);
         let now = Timestamp::now();
@@ -238,7 +253,9 @@ impl Controller {
             let tracked = self.tracked(&id);
             let needs_attention = match &mut tracked.history {
                 None => true,
-                Some(history) => history.needs_attention(&container, &enforcement, now),
+                Some(history) => {
+                    history.needs_attention(&container, &enforcement, now, listed_since)
+                }
             };
             if needs_attention {
                 tracked.subject.mark(trigger, begun, Some(container));
@@ -328,16 +345,25 @@ impl Controller {
     }
 
     fn expired(&mut self) {
-        self.show_list();
+        let now = Timestamp::now();
         let passed = {
             let enforcement = self.context.enforcement.borrow();
-            let judged = enforcement.last_sweep;
-            let expiry = judged.and_then(|judged| enforcement.in_force.list.next_expiry(judged));
-            expiry.is_some_and(|expiry| expiry <= Timestamp::now())
+            let next = enforcement
+                .in_force
+                .expiries_after(self.expiries_judged(&enforcement));
+            next.first().is_some_and(|expiry| *expiry <= now)
         };
         if passed {
+            self.expiry_asked = Some(now);
+            self.show_list();
             self.judge_all_again(Trigger::Expiry);
         }
+    }
+
+    /// Up to when expiries have been judged, or their judging is under way.
+    fn expiries_judged(&self, enforcement: &Enforcement) -> Timestamp {
+        let judged = enforcement.last_sweep.max(self.expiry_asked);
+        judged.unwrap_or(enforcement.in_force.loaded_at)
     }
 
     fn judge_all_again(&mut self, trigger: Trigger) {
@@ -352,15 +378,16 @@ impl Controller {
         }
     }
 
-    /// Sleeps until a rule expires that had not at the last sweep, or for ever.
+    /// Sleeps until a rule expires, or for ever.
     fn next_expiry(&self) -> impl Future<Output = ()> + use<> {
         let enforcement = self.context.enforcement.borrow();
-        let judged = enforcement.last_sweep.unwrap_or_else(Timestamp::now);
-        let wait = enforcement.in_force.list.next_expiry(judged).map(|expiry| {
+        let next = enforcement
+            .in_force
+            .expiries_after(self.expiries_judged(&enforcement));
+        let wait = next.first().map(|expiry| {
             let left = expiry.duration_since(Timestamp::now());
-            // What has passed waits for its sweep, which is on its way.
-            let wait = left.clamp(SignedDuration::from_millis(50), EXPIRY_CHECK);
-            wait.unsigned_abs()
+            left.clamp(SignedDuration::ZERO, EXPIRY_CHECK)
+                .unsigned_abs()
         });
         async move {
             match wait {
@@ -418,60 +445,6 @@ impl Controller {
         self.attend(&id);
     }
 
-    /// Publishes what follows from the loop's own state.
-    fn publish(&self) {
-        let audit_only = self.audit_only;
-        let hindrance = if !self.connected {
-            Some("the engine is out of reach".to_owned())
-        } else {
-            self.own.hindrance()
-        };
-        self.context.enforcement.send_modify(|enforcement| {
-            enforcement.mode = if audit_only {
-                Mode::Audit
-            } else {
-                enforcement.in_force.list.mode
-            };
-            enforcement.enforcing = hindrance.is_none() && enforcement.mode == Mode::Enforce;
-            enforcement.hindrance = hindrance;
-        });
-        let enforcement = self.context.enforcement.borrow();
-        let metrics = &self.context.metrics;
-        metrics.enforcing.set(enforcement.enforcing.into());
-        metrics.engine_connected.set(self.connected.into());
-        for mode in Mode::ALL {
-            let is_in_force = enforcement.mode == mode;
-            metrics
-                .mode
-                .with_label_values(&[mode.as_str()])
-                .set(is_in_force.into());
-        }
-    }
-
-    /// Shows the list in force in the metrics.
-    fn show_list(&self) {
-        let enforcement = self.context.enforcement.borrow();
-        let in_force = &enforcement.in_force;
-        let metrics = &self.context.metrics;
-        metrics.allowlist_info.reset();
-        metrics
-            .allowlist_info
-            .with_label_values(&[&*in_force.hash])
-            .set(1);
-        metrics
-            .allowlist_rules
-            .set(count(in_force.list.rules.len()));
-        metrics
-            .allowlist_loaded
-            .set(in_force.loaded_at.as_duration().as_secs_f64());
-        metrics
-            .rules_expiring
-            .set(count(expiring(&in_force.list, Timestamp::now())));
-        if enforcement.rejected.is_none() {
-            metrics.allowlist_last_reload_successful.set(1);
-        }
-    }
-
     /// Waits for what is being ended.
     async fn finish(mut self) {
         let drain = async { while self.tasks.join_next().await.is_some() {} };
@@ -487,16 +460,4 @@ impl Controller {
             .enforcement
             .send_modify(|enforcement| enforcement.enforcing = false);
     }
-}
-
-fn expiring(list: &Allowlist, now: Timestamp) -> usize {
-    list.rules
-        .iter()
-        .filter_map(|rule| rule.expires)
-        .filter(|expires| *expires > now && expires.duration_since(now) < EXPIRING)
-        .count()
-}
-
-fn count(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

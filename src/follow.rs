@@ -4,7 +4,7 @@
 //! everything. The list repeats on a timer and on request. The task that reads does nothing else:
 //! a subscriber that stalls slows the whole engine, and loses events without being told.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +12,13 @@ use futures_util::StreamExt;
 use futures_util::future::OptionFuture;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, mpsc};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::backoff::Backoff;
-use crate::container::ContainerId;
-use crate::engine::{Change, Engine, EngineError, EngineInfo, Listing, Message};
+use crate::container::{ContainerId, State};
+use crate::engine::{Change, ChangeKind, Engine, EngineError, EngineInfo, Listing, Message};
 
 /// How far `since` reaches back before the last event. The engine's history is not in the order
 /// of its time stamps, and its scan stops at the first event that is older than `since`.
@@ -39,6 +41,9 @@ pub enum Update {
     /// The engine is out of reach, with the reason. A new connection is being tried.
     Disconnected(String),
 }
+
+/// A full list and how long it took.
+type Listed = Result<(Listing, Duration), EngineError>;
 
 /// Asks a follower for another full list.
 #[derive(Debug, Clone, Default)]
@@ -147,23 +152,24 @@ impl Follower {
         let mut told = Told::default();
         let mut resync = tokio::time::interval(self.resync);
         let mut retry = tokio::time::interval(Duration::from_millis(100));
+        resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // In a task of its own: reading a list of megabytes must not hold up reading events.
         let list = || {
             let engine = engine.clone();
-            Box::pin(async move {
+            AbortOnDropHandle::new(tokio::spawn(async move {
                 let begun = tokio::time::Instant::now();
-                engine
-                    .list()
-                    .await
-                    .map(|listing| (listing, begun.elapsed()))
-            })
+                let listing = engine.list().await;
+                listing.map(|listing| (listing, begun.elapsed()))
+            }))
         };
         // The first tick of `resync` comes at once and makes the first list.
-        let mut listing = None;
+        let mut listing: Option<AbortOnDropHandle<Listed>> = None;
         loop {
             tokio::select! {
                 message = messages.next() => match message {
                     Some(Ok(Message::Change(change))) => {
-                        told.by_stream(&change.id);
+                        told.by_stream(&change);
                         self.last_event = self.last_event.max(Some(change.time));
                         self.tell(Update::Changed(change));
                     }
@@ -173,7 +179,10 @@ impl Follower {
                 },
                 Some(result) = OptionFuture::from(listing.as_mut()) => {
                     listing = None;
-                    let (containers, took) = result?;
+                    let (containers, took) = match result {
+                        Ok(listed) => listed?,
+                        Err(abnormal) => return Err(EngineError::Unreachable(abnormal.into())),
+                    };
                     if told.by_list(&containers) {
                         return Err(EngineError::Unreachable(
                             "the event stream did not tell of a container that is listed".into(),
@@ -203,34 +212,54 @@ impl Follower {
     }
 }
 
-/// Finds out that a stream is silently dead: a container shows up in two lists in a row and the
-/// stream never spoke of it.
+/// Finds out that a stream is silently dead: two lists in a row show a container, or show it
+/// running, and the stream never spoke of that.
 #[derive(Default)]
 struct Told {
-    known: Option<HashSet<ContainerId>>,
+    /// Every container that was heard of, and whether it runs.
+    known: Option<HashMap<ContainerId, bool>>,
+    /// Those that the stream spoke of since the last list, which may be older than that.
+    recent: HashSet<ContainerId>,
     untold: HashSet<ContainerId>,
 }
 
 impl Told {
-    fn by_stream(&mut self, id: &ContainerId) {
-        self.untold.remove(id);
+    fn by_stream(&mut self, change: &Change) {
+        self.untold.remove(&change.id);
+        self.recent.insert(change.id.clone());
         if let Some(known) = &mut self.known {
-            known.insert(id.clone());
+            let runs = known.entry(change.id.clone()).or_default();
+            match change.kind {
+                ChangeKind::Start | ChangeKind::Restart | ChangeKind::Unpause => *runs = true,
+                ChangeKind::Die => *runs = false,
+                _ => {}
+            }
         }
     }
 
     /// Whether something is listed for the second time that the stream never told of.
     fn by_list(&mut self, listing: &Listing) -> bool {
-        let listed: HashSet<_> = listing
+        let listed: HashMap<_, _> = listing
             .containers
             .iter()
-            .map(|container| container.id.clone())
+            .map(|container| (container.id.clone(), container.state == State::Running))
             .collect();
-        let missed = self.untold.iter().any(|id| listed.contains(id));
-        if let Some(known) = &self.known {
-            self.untold = listed.difference(known).cloned().collect();
-        }
-        self.known = Some(listed);
+        let Some(known) = &mut self.known else {
+            self.known = Some(listed);
+            return false;
+        };
+        let untold: HashSet<_> = listed
+            .iter()
+            .filter(|(id, runs)| match known.get(*id) {
+                None => true,
+                Some(knew_running) => **runs && !knew_running,
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        let recent = std::mem::take(&mut self.recent);
+        known.retain(|id, _| listed.contains_key(id) || recent.contains(id));
+        let missed = untold.intersection(&self.untold).next().is_some();
+        self.untold = untold;
         missed
     }
 }
@@ -242,6 +271,22 @@ mod tests {
 
     fn id(digit: char) -> ContainerId {
         ContainerId::parse(&digit.to_string().repeat(64)).expect("full id")
+    }
+
+    fn change(digit: char, kind: ChangeKind) -> Change {
+        Change {
+            id: id(digit),
+            kind,
+            time: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn running(digits: &str) -> Listing {
+        let mut listing = listing(digits);
+        for container in &mut listing.containers {
+            container.state = State::Running;
+        }
+        listing
     }
 
     fn listing(digits: &str) -> Listing {
@@ -258,13 +303,31 @@ mod tests {
     fn a_container_listed_twice_and_never_told_of_means_a_dead_stream() {
         let mut told = Told::default();
         assert!(!told.by_list(&listing("ab")));
-        told.by_stream(&id('c'));
+        told.by_stream(&change('c', ChangeKind::Create));
         assert!(
             !told.by_list(&listing("abcd")),
             "d's event may still be on its way"
         );
-        told.by_stream(&id('d'));
+        told.by_stream(&change('d', ChangeKind::Create));
         assert!(!told.by_list(&listing("abcde")));
         assert!(told.by_list(&listing("abcde")), "e was never told of");
+    }
+
+    #[test]
+    fn a_start_that_was_never_told_of_means_a_dead_stream() {
+        let mut told = Told::default();
+        assert!(!told.by_list(&listing("a")));
+        assert!(
+            !told.by_list(&running("a")),
+            "its event may still be on its way"
+        );
+        told.by_stream(&change('a', ChangeKind::Start));
+        assert!(!told.by_list(&running("a")));
+        told.by_stream(&change('a', ChangeKind::Die));
+        assert!(
+            !told.by_list(&running("a")),
+            "the list may lag behind a death"
+        );
+        assert!(told.by_list(&running("a")), "it was started again, unheard");
     }
 }

@@ -180,9 +180,10 @@ impl ImagePattern {
         &self.text
     }
 
-    /// Whether this is `**`: every image there is.
+    /// Whether this is `**` or `**:*`: every image there is, or nearly.
     pub fn is_everything(&self) -> bool {
-        self.repository.is_everything() && self.tag.is_none()
+        let any_tag = self.tag.as_ref().is_none_or(|tag| tag.as_str() == "*");
+        self.repository.is_everything() && any_tag
     }
 
     /// Whether the reference is one of those that the pattern speaks of.

@@ -6,8 +6,9 @@
 
 mod decisions;
 mod log;
+mod tell;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -27,6 +28,10 @@ pub use log::{Filter, search};
 
 /// How many records are kept in memory.
 const RECENT: usize = 1_000;
+/// How many records may wait to be written.
+const WAITING: usize = 10_000;
+/// How long a record is waited for. A disk that hangs must not keep anything from being ended.
+const WRITE: Duration = Duration::from_secs(2);
 
 /// What is to be put on record. The journal adds number and time.
 #[derive(Debug, Clone)]
@@ -57,27 +62,35 @@ pub struct Decision {
 
 type Recent = Arc<Mutex<VecDeque<Arc<Record>>>>;
 
-struct Request {
-    record: Box<Record>,
-    written: oneshot::Sender<()>,
+enum Request {
+    Write {
+        record: Box<Record>,
+        written: oneshot::Sender<()>,
+    },
+    Close,
 }
 
 /// Takes decisions in.
 #[derive(Clone)]
 pub struct Journal {
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::SyncSender<Request>,
     recent: Recent,
     metrics: Metrics,
     host: Arc<Mutex<String>>,
 }
 
-/// The thread that writes; joined at the end, after every [`Journal`] is dropped.
-pub struct Writer(thread::JoinHandle<()>);
+/// The thread that writes.
+pub struct Writer {
+    thread: thread::JoinHandle<()>,
+    requests: mpsc::SyncSender<Request>,
+}
 
 impl Writer {
-    /// Waits until everything is written. Blocks.
-    pub fn join(self) {
-        if self.0.join().is_err() {
+    /// Ends the thread when everything is written. Blocks.
+    pub fn close(self) {
+        // The thread may have ended abnormally, which the next line tells.
+        let _ = self.requests.send(Request::Close);
+        if self.thread.join().is_err() {
             tracing::error!("the journal's thread panicked");
         }
     }
@@ -136,7 +149,8 @@ impl Journal {
             }
         };
         let recent: Recent = Arc::new(Mutex::new(recent.into_iter().map(Arc::new).collect()));
-        let (requests, receiver) = mpsc::channel::<Request>();
+        let (requests, receiver) = mpsc::sync_channel::<Request>(WAITING);
+        let to_writer = requests.clone();
         let journal = Self {
             requests,
             recent: recent.clone(),
@@ -147,7 +161,7 @@ impl Journal {
         let write = move || {
             loop {
                 match receiver.recv_timeout(Duration::from_secs(1)) {
-                    Ok(Request {
+                    Ok(Request::Write {
                         mut record,
                         written,
                     }) => {
@@ -168,7 +182,7 @@ impl Journal {
                         let _ = written.send(());
                     }
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
-                    Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                    Ok(Request::Close) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 }
                 if let Err(error) = log.sync_if_due() {
                     metrics.audit_write_errors.inc();
@@ -182,7 +196,13 @@ impl Journal {
         let writer = thread::Builder::new()
             .name("journal".to_owned())
             .spawn(write)?;
-        Ok((journal, Writer(writer)))
+        Ok((
+            journal,
+            Writer {
+                thread: writer,
+                requests: to_writer,
+            },
+        ))
     }
 
     /// Names the host in the records to come.
@@ -190,24 +210,29 @@ impl Journal {
         host.clone_into(&mut self.host.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Puts a decision on record; returns when it is written.
+    /// Puts a decision on record; returns when it is written, or when it is clear that it can't
+    /// be now. Then it is counted and told.
     pub async fn record(&self, decision: Decision) {
-        self.count(&decision);
-        tell(&decision);
         let host = self
             .host
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let (written, done) = oneshot::channel();
-        let request = Request {
-            record: Box::new(to_record(decision, host)),
+        let request = Request::Write {
+            record: Box::new(to_record(&decision, host)),
             written,
         };
-        if self.requests.send(request).is_err() || done.await.is_err() {
+        let is_sent = self.requests.try_send(request).is_ok();
+        if !is_sent || !matches!(tokio::time::timeout(WRITE, done).await, Ok(Ok(()))) {
             self.metrics.audit_write_errors.inc();
-            tracing::error!("the journal's thread is gone; the record is lost");
+            tracing::error!(
+                id = decision.container.id.short(),
+                "a record is not written yet, or lost: the audit log hangs"
+            );
         }
+        self.count(&decision);
+        tell::tell(&decision);
     }
 
     /// The last records, oldest first.
@@ -243,108 +268,26 @@ impl Journal {
     }
 }
 
-/// The log line of a decision, in the past tense.
-fn tell(decision: &Decision) {
-    let Decision {
-        container, verdict, ..
-    } = decision;
-    let id = container.id.short();
-    let name = container.name.as_deref().unwrap_or_default();
-    let image = container.image.as_deref().unwrap_or_default();
-    let rule = verdict.rule().unwrap_or_default();
-    let trigger = decision.trigger.as_str();
-    let reason = verdict.reason().map_or("", |reason| reason.as_str());
-    let detail = verdict.detail().unwrap_or_default();
-    let error = decision.error.as_deref().unwrap_or_default();
-    let lived_ms = decision.lived.map(|lived| lived.as_secs_f64() * 1_000.0);
-    let action = decision.action.map_or("", Action::as_str);
-    match decision.outcome {
-        None => tracing::info!(id, name, image, rule, trigger, "container was allowed"),
-        Some(Outcome::Done) => tracing::warn!(
-            id,
-            name,
-            image,
-            reason,
-            detail,
-            trigger,
-            action,
-            lived_ms,
-            "container was ended"
-        ),
-        Some(Outcome::Gone) => tracing::warn!(
-            id,
-            name,
-            image,
-            reason,
-            detail,
-            trigger,
-            "container was ended by someone else"
-        ),
-        Some(Outcome::EndedItself) => tracing::warn!(
-            id,
-            name,
-            image,
-            reason,
-            detail,
-            trigger,
-            lived_ms,
-            "denied container ended itself"
-        ),
-        Some(Outcome::AuditOnly) => tracing::warn!(
-            id,
-            name,
-            image,
-            reason,
-            detail,
-            trigger,
-            "denied container was left running: audit"
-        ),
-        Some(Outcome::Failed) => tracing::error!(
-            id,
-            name,
-            image,
-            reason,
-            detail,
-            trigger,
-            action,
-            error,
-            "container was not ended"
-        ),
-        Some(Outcome::Escaped) => tracing::error!(
-            id,
-            name,
-            image,
-            reason,
-            detail,
-            trigger,
-            action,
-            error,
-            "denied container still runs ten seconds after its verdict"
-        ),
-    }
-}
-
-fn to_record(decision: Decision, host: String) -> Record {
+fn to_record(decision: &Decision, host: String) -> Record {
     let Decision {
         container, verdict, ..
     } = decision;
     let ended = matches!(decision.outcome, Some(Outcome::Done));
+    let labels = container.labels.iter().flatten();
     Record {
         v: 1,
         seq: 0,
         event: Event::Decision,
         time: Timestamp::UNIX_EPOCH,
         host,
-        container_name: container.name,
-        image: container.image,
-        image_id: container.image_id,
-        labels: container.labels.map_or_else(BTreeMap::new, |labels| {
-            labels
-                .into_iter()
-                .filter(|(key, _)| is_grouping_label(key))
-                .collect()
-        }),
-        container_id: container.id,
+        container_id: container.id.clone(),
+        container_name: container.name.clone(),
+        image: container.image.clone(),
+        image_id: container.image_id.clone(),
+        labels: labels
+            .filter(|(key, _)| is_grouping_label(key))
+            .map(|(key, value)| (shortened(key), shortened(value)))
+            .collect(),
         verdict: verdict.as_str().to_owned(),
         rule: verdict.rule().map(str::to_owned),
         reason: verdict.reason(),
@@ -353,10 +296,19 @@ fn to_record(decision: Decision, host: String) -> Record {
         mode: decision.mode,
         action: decision.action,
         outcome: decision.outcome,
-        error: decision.error,
+        error: decision.error.clone(),
         path: ended.then_some(record::Path::Api),
-        restart_policy: decision.restart_policy,
+        restart_policy: decision.restart_policy.clone(),
         lived_ms: decision.lived.map(|lived| lived.as_secs_f64() * 1_000.0),
         allowlist_hash: decision.allowlist_hash.to_string(),
+    }
+}
+
+/// A label of a megabyte must not make a record of one.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 1_024;
+    match text.char_indices().nth(LONGEST) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }

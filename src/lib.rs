@@ -18,6 +18,7 @@ pub mod inventory;
 pub mod journal;
 pub mod look;
 pub mod metrics;
+pub mod own;
 pub mod pattern;
 pub mod record;
 pub mod reload;

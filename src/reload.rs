@@ -47,6 +47,8 @@ pub struct Reload {
     settling: Option<(Fingerprint, Instant)>,
     /// The last writer is known to have finished.
     is_closed: bool,
+    /// Someone asked for what is there, changed or not.
+    is_asked: bool,
 }
 
 type Fingerprint = Option<[u8; 32]>;
@@ -58,7 +60,20 @@ struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
+    /// `ctime`: unlike `mtime`, no program can set it back.
     changed: (i64, i64),
+}
+
+impl Stamp {
+    /// Whether it was changed a moment ago, by the wall clock.
+    fn is_young(self) -> bool {
+        let (seconds, nanoseconds) = self.changed;
+        let changed = i32::try_from(nanoseconds)
+            .ok()
+            .and_then(|nanoseconds| Timestamp::new(seconds, nanoseconds).ok());
+        let age = changed.map(|changed| Timestamp::now().duration_since(changed).unsigned_abs());
+        age.is_some_and(|age| age < STILL)
+    }
 }
 
 enum Heard {
@@ -71,14 +86,25 @@ impl Reload {
     /// Reads `path` once and returns what it holds. Every other text that it will hold is handed
     /// on to `candidates`.
     pub async fn open(path: PathBuf, candidates: mpsc::Sender<Candidate>) -> (Self, Candidate) {
-        let stamp = stamp(&path).await;
-        let text = read(&path).await;
+        let mut stamp = self::stamp(&path).await;
+        let mut text = read(&path).await;
+        // A writer may be in the middle of it.
+        while stamp.is_some_and(Stamp::is_young) {
+            tokio::time::sleep(STILL).await;
+            let again = read(&path).await;
+            let is_same = again == text;
+            (stamp, text) = (self::stamp(&path).await, again);
+            if is_same {
+                break;
+            }
+        }
         let reload = Self {
             stamp,
             candidates,
             handed_on: fingerprint(&text),
             settling: None,
             is_closed: false,
+            is_asked: false,
             path: path.clone(),
         };
         (reload, parse(&path, text))
@@ -106,7 +132,11 @@ impl Reload {
                     }
                     self.look(true).await;
                 }
-                _ = hangup.recv() => self.hand_on_now().await,
+                _ = hangup.recv() => {
+                    tracing::info!("SIGHUP: reading the allowlist again");
+                    self.is_asked = true;
+                    self.look(true).await;
+                }
                 () = tokio::time::sleep(pause) => self.look(false).await,
             }
         }
@@ -138,7 +168,7 @@ impl Reload {
         self.stamp = stamp;
         let text = read(&self.path).await;
         let found = fingerprint(&text);
-        if found == self.handed_on {
+        if found == self.handed_on && !self.is_asked {
             // A close says nothing of the texts that a later writer leaves, told of or not.
             self.settling = None;
             self.is_closed = false;
@@ -163,16 +193,11 @@ impl Reload {
         }
     }
 
-    async fn hand_on_now(&mut self) {
-        let text = read(&self.path).await;
-        let found = fingerprint(&text);
-        self.hand_on(found, parse(&self.path, text)).await;
-    }
-
     async fn hand_on(&mut self, fingerprint: Fingerprint, candidate: Candidate) {
         self.handed_on = fingerprint;
         self.settling = None;
         self.is_closed = false;
+        self.is_asked = false;
         if self.candidates.send(candidate).await.is_err() {
             tracing::debug!("nobody takes allowlists any more");
         }
@@ -221,7 +246,7 @@ async fn stamp(path: &Path) -> Option<Stamp> {
         device: metadata.dev(),
         inode: metadata.ino(),
         size: metadata.size(),
-        changed: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
     })
 }
 

@@ -19,16 +19,36 @@ pub struct LoadedList {
     pub hash: Arc<str>,
     /// When it was read.
     pub loaded_at: Timestamp,
+    /// When its rules expire, in order.
+    expiries: Arc<[Timestamp]>,
 }
 
 impl LoadedList {
     /// Hashes a list that was read at `loaded_at`.
     pub fn new(list: Allowlist, loaded_at: Timestamp) -> Self {
+        let mut expiries: Vec<_> = list.rules.iter().filter_map(|rule| rule.expires).collect();
+        expiries.sort_unstable();
         Self {
             hash: list.hash().into(),
+            expiries: expiries.into(),
             list: Arc::new(list),
             loaded_at,
         }
+    }
+
+    /// The mode that it asks for, unless the operator asked for audit.
+    pub fn mode(&self, audit_only: bool) -> Mode {
+        if audit_only {
+            Mode::Audit
+        } else {
+            self.list.mode
+        }
+    }
+
+    /// The instants after `from` at which a rule expires, and verdicts with it.
+    pub fn expiries_after(&self, from: Timestamp) -> &[Timestamp] {
+        let passed = self.expiries.partition_point(|expiry| *expiry <= from);
+        &self.expiries[passed..]
     }
 
     /// The verdict on a container; unknown while what would decide it is still to be asked for.
@@ -128,4 +148,21 @@ pub struct Snapshot {
     pub as_of: Option<Timestamp>,
     /// When all containers were last listed.
     pub listed_at: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expiries_come_in_order_and_pass() {
+        let text = "version = 1\n[[allow]]\nimage = \"a\"\nexpires = 2027-02-01T00:00:00Z\n[[allow]]\nimage = \"b\"\nexpires = 2027-01-01T00:00:00Z\n";
+        let list = Allowlist::parse(text.as_bytes()).expect("a list");
+        let list = LoadedList::new(list, Timestamp::UNIX_EPOCH);
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let (first, second) = (at("2027-01-01T00:00:00Z"), at("2027-02-01T00:00:00Z"));
+        assert_eq!(list.expiries_after(Timestamp::UNIX_EPOCH), [first, second]);
+        assert_eq!(list.expiries_after(first), [second]);
+        assert!(list.expiries_after(second).is_empty());
+    }
 }

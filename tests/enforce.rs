@@ -36,28 +36,34 @@ fn engine() -> Engine {
     engine
 }
 
-/// A warden that is ready and, so that nothing has to wait for a timer, sweeps each second.
+/// A warden that is ready. Its sweeps are too far apart to help: events must suffice.
 fn warden(engine: &Engine, list: &str) -> Warden {
     let warden = Warden::on(engine)
         .allowlist(list)
-        .args(["--resync", "1s"])
+        .args(["--resync", "10m"])
         .start();
     warden.wait_ready();
     warden
 }
 
-/// Dead, and still so when everything was judged again: nothing revives it.
+/// Waits until a forbidden container was run and ended: what came before is over then.
+fn fence(engine: &Engine) {
+    let id = engine.run(&[], "bad:1", &[]);
+    engine.wait_until_dead(&id, SOON);
+}
+
+/// Dead, and still so a while later: nothing revives it.
 #[track_caller]
-fn assert_ended(engine: &Engine, warden: &Warden, what: &str, id: &str) {
-    assert_all_ended(engine, warden, &[(what, id.to_owned())]);
+fn assert_ended(engine: &Engine, what: &str, id: &str) {
+    assert_all_ended(engine, &[(what, id.to_owned())]);
 }
 
 #[track_caller]
-fn assert_all_ended(engine: &Engine, warden: &Warden, victims: &[(&str, String)]) {
+fn assert_all_ended(engine: &Engine, victims: &[(&str, String)]) {
     for (what, id) in victims {
         println!("{what}: {:?}", engine.wait_until_dead(id, SOON));
     }
-    warden.wait_for_sweeps(2);
+    fence(engine);
     for (what, id) in victims {
         let state = engine.state(id);
         assert!(
@@ -94,13 +100,13 @@ fn what_ran_before_is_ended() {
     ];
     let created = engine.create(&[], "bad:1", &[]);
 
-    let warden = warden(&engine, LIST);
-    assert_all_ended(&engine, &warden, &victims);
+    let _warden = warden(&engine, LIST);
+    assert_all_ended(&engine, &victims);
     engine.assert_same(&control);
     engine.assert_same(&[frozen]);
     assert_eq!(engine.state(&created).as_deref(), Some("created"));
     engine.docker_ok(&["start", &created]);
-    assert_ended(&engine, &warden, "created long ago", &created);
+    assert_ended(&engine, "created long ago", &created);
     engine.assert_same(&control);
 }
 
@@ -153,15 +159,15 @@ fn whatever_way_it_comes_to_run_it_is_ended() {
     let stopped = engine.run(&[], "bad:1", &[]);
     engine.docker_ok(&["stop", &stopped]);
     let control = [engine.run_life(&[], "good:1")];
-    let warden = warden(&engine, LIST);
+    let _warden = warden(&engine, LIST);
     let second = [engine.run_life(&["--restart", "always"], "good:1")];
     let victims: Vec<_> = ways
         .iter()
         .map(|(what, way)| (*what, way(&engine)))
         .collect();
-    assert_all_ended(&engine, &warden, &victims);
+    assert_all_ended(&engine, &victims);
     engine.docker_ok(&["start", &stopped]);
-    assert_ended(&engine, &warden, "start of one stopped before", &stopped);
+    assert_ended(&engine, "start of one stopped before", &stopped);
     engine.assert_same(&control);
     engine.assert_same(&second);
 }
@@ -169,13 +175,17 @@ fn whatever_way_it_comes_to_run_it_is_ended() {
 #[test]
 fn what_is_only_created_is_left_alone() {
     let engine = engine();
-    let warden = warden(&engine, LIST);
+    let warden = Warden::on(&engine)
+        .allowlist(LIST)
+        .args(["--resync", "1s"])
+        .start();
+    warden.wait_ready();
     let id = engine.create(&[], "bad:1", &[]);
     warden.wait_for_sweeps(2);
     assert_eq!(engine.state(&id).as_deref(), Some("created"));
     assert!(warden.records_of(&id).is_empty());
     engine.docker_ok(&["start", &id]);
-    assert_ended(&engine, &warden, "created, then started", &id);
+    assert_ended(&engine, "created, then started", &id);
 }
 
 #[test]
@@ -186,14 +196,18 @@ fn a_new_name_is_judged() {
     let id = engine.run(&["--name", "web-2"], "good:1", &[]);
     warden.wait_for_verdict(&id, "allowed");
     engine.docker_ok(&["rename", "web-2", "web-3"]);
-    warden.wait_for_sweeps(2);
+    fence(&engine);
     assert_eq!(engine.state(&id).as_deref(), Some("running"));
 
     engine.docker_ok(&["rename", "web-3", "miner"]);
-    assert_ended(&engine, &warden, "renamed", &id);
+    assert_ended(&engine, "renamed", &id);
     let records = warden.records_of(&id);
     let last = records.last().unwrap();
-    assert_eq!(last["container_name"], "miner", "{last:#}");
+    assert_eq!(
+        (&last["container_name"], &last["trigger"]),
+        (&json!("miner"), &json!("rename")),
+        "{last:#}"
+    );
     engine.assert_same(&[control]);
 }
 
@@ -250,7 +264,7 @@ fn many_at_once_are_ended_and_nothing_else() {
         assert_none_runs(&engine, &bad);
         let control = lives(&engine, &good);
         assert!(control.iter().all(|life| life.state == "running"));
-        warden.wait_for_sweeps(2);
+        fence(&engine);
         engine.assert_same(&control);
         assert_none_runs(&engine, &bad);
     }
@@ -273,9 +287,9 @@ fn many_that_ran_before_are_ended_and_nothing_else() {
     start_all(&engine, &[&bad[..], &good].concat());
     let control = lives(&engine, &good);
     assert_eq!(engine.running_ids().len(), 66);
-    let warden = warden(&engine, LIST);
+    let _warden = warden(&engine, LIST);
     assert_none_runs(&engine, &bad);
-    warden.wait_for_sweeps(2);
+    fence(&engine);
     engine.assert_same(&control);
 }
 
@@ -296,9 +310,9 @@ fn innocent_looking_settings_shelter_nobody() {
     let before = engine.run(&[], "bad:1", &[]);
     let warden = warden(&engine, LIST);
     let third = [engine.run_life(&["--expose", "83/foo"], "good:1")];
-    assert_ended(&engine, &warden, "before, beside odd ports", &before);
+    assert_ended(&engine, "before, beside odd ports", &before);
     let after = engine.run(&[], "bad:1", &[]);
-    assert_ended(&engine, &warden, "after, beside odd ports", &after);
+    assert_ended(&engine, "after, beside odd ports", &after);
 
     for size in [4 << 20, 20 << 20] {
         let label = "x".repeat(size);
@@ -308,10 +322,10 @@ fn innocent_looking_settings_shelter_nobody() {
         let id = answer["Id"].as_str().unwrap();
         let (status, answer) = engine.api("POST", &format!("/containers/{id}/start"), None);
         assert_eq!(status, 204, "{answer}");
-        assert_ended(&engine, &warden, "a label of megabytes", id);
+        assert_ended(&engine, "a label of megabytes", id);
     }
     let id = engine.run(&[], "bad:1", &[]);
-    assert_ended(&engine, &warden, "beside labels of megabytes", &id);
+    assert_ended(&engine, "beside labels of megabytes", &id);
     for lives in [&control[..], &third] {
         engine.assert_same(lives);
     }
@@ -326,11 +340,7 @@ fn a_rule_that_expires_allows_no_longer() {
     let expires = jiff::Timestamp::now() + Duration::from_secs(6);
     let list =
         format!("{LIST}[[allow]]\nrule = \"trial\"\nimage = \"bad:1\"\nexpires = {expires}\n");
-    // Sweeps are too far apart to help.
-    let warden = Warden::on(&engine)
-        .allowlist(&list)
-        .args(["--resync", "1h"])
-        .start();
+    let warden = warden(&engine, &list);
     let allowed = warden.wait_for_verdict(&id, "allowed");
     assert_eq!(allowed["rule"], "trial");
     engine.wait_until_dead(&id, SOON);
@@ -355,7 +365,11 @@ fn a_rule_that_expires_allows_no_longer() {
 fn on_a_host_it_enforces_without_a_container_of_its_own() {
     let engine = engine();
     let warden = warden(&engine, LIST);
-    assert_eq!(warden.get_json("/containers")["enforcing"], true);
+    // The state list has a reading of its own, which may come later.
+    eventually("/containers says so", SOON, || {
+        let answer = warden.get("/containers");
+        answer.status == 200 && answer.json()["enforcing"] == true
+    });
     assert_eq!(warden.metric("dockwarden_enforcing"), 1.0);
     let id = engine.run(&[], "bad:1", &[]);
     engine.wait_until_dead(&id, SOON);

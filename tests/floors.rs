@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["allowlist"],
     &["status", "decide", "record"],
     &["engine", "metrics", "backoff"],
-    &["follow", "look", "journal"],
+    &["follow", "look", "own", "journal"],
     &["docker", "reload", "inventory", "controller", "api"],
     &["app", "telemetry"],
     &["cli", "main"],

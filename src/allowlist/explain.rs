@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Rule;
 use crate::container::Container;
+use crate::image::Reference;
 
 /// A key of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -68,12 +69,17 @@ pub struct RuleCheck {
 }
 
 /// Compares every key that `rule` gives with `container`.
-pub(super) fn check(rule: &Rule, container: &Container, now: Timestamp) -> RuleCheck {
+pub(super) fn check(
+    rule: &Rule,
+    container: &Container,
+    names: &[Reference],
+    now: Timestamp,
+) -> RuleCheck {
     let mut keys = Vec::new();
     if !rule.image.is_empty() {
         keys.push(KeyCheck {
             key: Key::Image,
-            matches: rule.image_matches(container),
+            matches: rule.image_matches(names),
             wanted: any_of(&rule.image),
             found: found_image(container),
         });
@@ -118,8 +124,16 @@ fn any_of(patterns: &[impl fmt::Display]) -> String {
     quoted.join(" or ")
 }
 
+/// A foreign text as it is shown: a label may hold a megabyte.
 fn quoted(text: Option<&str>) -> String {
-    text.map_or_else(|| "nothing".to_owned(), |text| format!("`{text}`"))
+    const SHOWN: usize = 200;
+    match text {
+        None => "nothing".to_owned(),
+        Some(text) => match text.char_indices().nth(SHOWN) {
+            None => format!("`{text}`"),
+            Some((end, _)) => format!("`{}…`", &text[..end]),
+        },
+    }
 }
 
 fn found_image(container: &Container) -> String {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -110,14 +111,14 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let filter = Filter::parse(&pairs)?;
     let wants_page = wants_page(&headers);
-    let last = last_decisions(&sources).await?;
+    let last = last_decisions(&sources).await;
     let now = Timestamp::now();
+    let enforcement = sources.enforcement.borrow().clone();
     let listing = {
         let snapshot = sources.snapshot.borrow();
         if !snapshot.connected && !wants_page {
             return Err(Problem::engine_away(snapshot.as_of, now));
         }
-        let enforcement = sources.enforcement.borrow();
         let views = snapshot
             .containers
             .values()
@@ -136,23 +137,29 @@ pub(super) async fn list(
     if !wants_page {
         return Ok(([(header::VARY, "accept")], Json(listing)).into_response());
     }
-    let ended = recent_denials(&sources).await?;
-    let enforcement = sources.enforcement.borrow().clone();
-    Ok(page::render(&listing, &ended, &enforcement, sources.role))
+    let status = if listing.engine.connected {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let denials = recent_denials(&sources).await;
+    let page = page::render(&listing, &denials, &enforcement, sources.role, now);
+    Ok((status, page).into_response())
 }
 
 pub(super) async fn one(
     State(sources): Shared,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
-    let last = last_decisions(&sources).await?;
+    let Path(name) = name.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let last = last_decisions(&sources).await;
     let now = Timestamp::now();
     let found = {
         let snapshot = sources.snapshot.borrow();
-        let container = find(&snapshot.containers, &name);
-        if container.is_none() && !snapshot.connected {
+        if !snapshot.connected {
             return Err(Problem::engine_away(snapshot.as_of, now));
         }
+        let container = find(&snapshot.containers, &name);
         let enforcement = sources.enforcement.borrow();
         container.map(|container| View {
             explanation: Some(enforcement.in_force.list.explain(container, now)),
@@ -166,7 +173,7 @@ pub(super) async fn one(
         container: Some(name.clone()),
         ..RecordFilter::default()
     };
-    let records = search(&sources, filter, 100).await?;
+    let records = sources.search(filter, 100).await?;
     match records.first() {
         Some(newest) => Ok(Json(json!({
             "container_id": newest.container_id,
@@ -189,7 +196,7 @@ fn find<'a>(containers: &'a BTreeMap<ContainerId, Container>, name: &str) -> Opt
     by_name.or_else(|| {
         let mut by_id = containers
             .values()
-            .filter(|container| !name.is_empty() && container.id.as_str().starts_with(name));
+            .filter(|container| container.id.begins_with(name));
         let first = by_id.next();
         first.filter(|_| by_id.next().is_none())
     })
@@ -242,32 +249,21 @@ fn wants_page(headers: &HeaderMap) -> bool {
         .any(|value| value.contains("text/html"))
 }
 
-async fn last_decisions(sources: &Sources) -> Result<BTreeMap<ContainerId, Arc<Record>>, Problem> {
-    let decisions = sources.decisions.clone();
-    tokio::task::spawn_blocking(move || decisions.last_by_container())
-        .await
-        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-        .map_err(|error| Problem::unreadable_log(&error))
+/// An audit log that can't be read costs these alone.
+async fn last_decisions(sources: &Sources) -> BTreeMap<ContainerId, Arc<Record>> {
+    let read = sources.records(|decisions| decisions.last_by_container());
+    read.await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the audit log can't be read");
+        BTreeMap::new()
+    })
 }
 
-async fn search(
-    sources: &Sources,
-    filter: RecordFilter,
-    limit: usize,
-) -> Result<Vec<Record>, Problem> {
-    let decisions = sources.decisions.clone();
-    tokio::task::spawn_blocking(move || decisions.search(&filter, limit))
-        .await
-        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-        .map_err(|error| Problem::unreadable_log(&error))
-}
-
-async fn recent_denials(sources: &Sources) -> Result<Vec<Record>, Problem> {
+async fn recent_denials(sources: &Sources) -> Vec<Record> {
     let filter = RecordFilter {
         verdict: Some("denied".to_owned()),
         ..RecordFilter::default()
     };
-    search(sources, filter, 50).await
+    sources.search(filter, 50).await.unwrap_or_default()
 }
 
 /// What of the list is asked for. Looks only at what is shown: a hidden label can't be guessed.
@@ -284,6 +280,7 @@ impl Filter {
     fn parse(pairs: &[(String, String)]) -> Result<Self, Problem> {
         let mut filter = Self::default();
         let pattern = |text: &str| Pattern::new(text, Reach::Everything);
+        query::unique(pairs, &["label"])?;
         for (key, value) in pairs {
             match key.as_str() {
                 "status" => {

@@ -10,6 +10,7 @@ use super::problem::Problem;
 use super::query::{self, Pairs};
 use crate::allowlist::Verdict;
 use crate::journal::Filter;
+use crate::record::Outcome;
 
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
@@ -17,17 +18,14 @@ const KNOWN: &str = "limit, after, container, verdict, outcome, since";
 
 pub(super) async fn list(State(sources): Shared, Pairs(pairs): Pairs) -> Result<Response, Problem> {
     let (filter, limit) = parse(&pairs)?;
-    let decisions = sources.decisions.clone();
-    let found = tokio::task::spawn_blocking(move || decisions.search(&filter, limit))
-        .await
-        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-        .map_err(|error| Problem::unreadable_log(&error))?;
+    let found = sources.search(filter, limit).await?;
     Ok(Json(json!({ "data": found })).into_response())
 }
 
 fn parse(pairs: &[(String, String)]) -> Result<(Filter, usize), Problem> {
     let mut filter = Filter::default();
     let mut limit = LIMIT_DEFAULT;
+    query::unique(pairs, &[])?;
     for (key, value) in pairs {
         match key.as_str() {
             "limit" => {
@@ -46,7 +44,8 @@ fn parse(pairs: &[(String, String)]) -> Result<(Filter, usize), Problem> {
             }
             "verdict" => filter.verdict = Some(value.clone()),
             "outcome" => {
-                filter.outcome = Some(query::word(key, value, "an outcome, such as done")?)
+                let words = Outcome::ALL.map(Outcome::as_str).join(", ");
+                filter.outcome = Some(query::word(key, value, &words)?);
             }
             "since" => {
                 let expected = "a time, such as 2027-01-31T00:00:00Z";

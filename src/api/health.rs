@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::problem::Problem;
 use super::{Shared, Sources};
+use crate::allowlist::Action;
 use crate::container::State as ContainerState;
 use crate::metrics::Metrics;
 
@@ -89,11 +90,14 @@ pub(super) async fn allowlist(State(sources): Shared) -> Response {
 }
 
 pub(super) async fn metrics(State(sources): Shared) -> Result<Response, Response> {
+    // One at a time: gauges are reset while they are counted anew.
+    let counting = sources.counting.lock();
     count_containers(&sources);
     let text = sources
         .metrics
         .encode(sources.role.enforces())
         .map_err(|error| Problem::internal(&error.to_string()))?;
+    drop(counting);
     Ok(([(header::CONTENT_TYPE, Metrics::content_type())], text).into_response())
 }
 
@@ -104,8 +108,12 @@ fn count_containers(sources: &Sources) {
         return;
     }
     let now = Timestamp::now();
+    let enforcement = sources.enforcement.borrow().clone();
     let snapshot = sources.snapshot.borrow();
-    let enforcement = sources.enforcement.borrow();
+    // What is frozen has been ended where that is the action.
+    let is_ended = |state| {
+        enforcement.in_force.list.action == Action::Pause && state == ContainerState::Paused
+    };
     let mut containers: BTreeMap<(ContainerState, &str), i64> = BTreeMap::new();
     let mut rules: BTreeMap<&str, i64> = enforcement
         .in_force
@@ -121,7 +129,7 @@ fn count_containers(sources: &Sources) {
             .entry((container.state, verdict.as_str()))
             .or_default() += 1;
         if container.state.is_live() {
-            denied_running += i64::from(verdict.is_denied());
+            denied_running += i64::from(verdict.is_denied() && !is_ended(container.state));
             if verdict.is_allowed()
                 && let Some(count) = verdict.rule().and_then(|rule| rules.get_mut(rule))
             {

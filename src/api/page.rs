@@ -2,6 +2,7 @@
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::Role;
@@ -32,6 +33,7 @@ pub(super) fn render(
     denials: &[Record],
     enforcement: &Enforcement,
     role: Role,
+    now: Timestamp,
 ) -> Response {
     let markup = html! {
         (DOCTYPE)
@@ -52,10 +54,10 @@ pub(super) fn render(
                         " of " (enforcement.in_force.loaded_at)
                     }
                 }
-                @for message in banners(listing, enforcement, role) {
+                @for message in banners(listing, enforcement, role, now) {
                     p.banner role="alert" { (message) }
                 }
-                (containers(listing))
+                @if listing.as_of.is_some() { (containers(listing)) }
                 (decisions(denials))
             }
         }
@@ -70,11 +72,21 @@ pub(super) fn render(
     (headers, markup.into_string()).into_response()
 }
 
-fn banners(listing: &Listing, enforcement: &Enforcement, role: Role) -> Vec<String> {
+fn banners(
+    listing: &Listing,
+    enforcement: &Enforcement,
+    role: Role,
+    now: Timestamp,
+) -> Vec<String> {
     let mut banners = Vec::new();
     if !listing.engine.connected {
-        banners
-            .push("The engine is out of reach: what follows is the last good reading.".to_owned());
+        banners.push(match listing.as_of {
+            None => "The engine is out of reach and was never read.".to_owned(),
+            Some(as_of) => format!(
+                "The engine is out of reach: what follows is the last good reading, {:.0} s old.",
+                now.duration_since(as_of).as_secs_f64()
+            ),
+        });
     }
     if role.enforces() && !enforcement.enforcing {
         let why = enforcement.hindrance.clone();

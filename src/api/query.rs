@@ -24,6 +24,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Pairs {
     }
 }
 
+/// Refuses keys that are given twice, where only one value can count.
+pub(super) fn unique(pairs: &[(String, String)], repeatable: &[&str]) -> Result<(), Problem> {
+    let mut seen = std::collections::HashSet::new();
+    for (key, _) in pairs {
+        if !repeatable.contains(&key.as_str()) && !seen.insert(key) {
+            return Err(Problem::bad_request(format!("`{key}` is given twice")));
+        }
+    }
+    Ok(())
+}
+
 /// A key that the path does not know.
 pub(super) fn unknown(key: &str, known: &str) -> Problem {
     Problem::bad_request(format!("unknown parameter `{key}`; known here: {known}"))

@@ -82,7 +82,7 @@ enum ShowLabels {
 }
 
 pub(super) async fn run(role: Role, arguments: Arguments) -> Answer {
-    telemetry::init(arguments.log_format, arguments.log_level.as_deref())
+    let _logging = telemetry::init(arguments.log_format, arguments.log_level.as_deref())
         .map_err(|error| Failure::bad_usage(format!("--log-level: {error}")))?;
     let listen = arguments.listen.unwrap_or_else(|| match role {
         Role::Controller => "127.0.0.1:8081".to_owned(),

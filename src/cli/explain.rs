@@ -61,7 +61,7 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
         .find(|(container, _)| container.name.as_deref() == Some(wanted));
     let by_id: Vec<_> = judged
         .iter()
-        .filter(|(container, _)| container.id.as_str().starts_with(wanted))
+        .filter(|(container, _)| container.id.begins_with(wanted))
         .collect();
     match (by_name, by_id.as_slice()) {
         (Some(found), _) => say(found, &list, arguments.output),

@@ -9,7 +9,8 @@ use hyper_util::rt::TokioExecutor;
 
 use super::{Answer, FINE, Failure, NO};
 
-const DEADLINE: Duration = Duration::from_secs(5);
+/// Shorter than the time-out of the health checks that we ship.
+const DEADLINE: Duration = Duration::from_secs(4);
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

@@ -11,6 +11,7 @@ use crate::container::Container;
 use crate::docker::Docker;
 use crate::engine::{Engine, EngineError};
 use crate::look::{self, Memory};
+use crate::own;
 use crate::reload;
 use crate::status::LoadedList;
 
@@ -53,6 +54,8 @@ pub(super) async fn judged(
     list: &LoadedList,
 ) -> Result<Vec<(Container, Verdict)>, Failure> {
     let listing = engine.list().await.map_err(|error| failure(&error))?;
+    // In a container of its own, a command would count itself.
+    let own = own::resolve(engine, &listing, None).await.ids();
     let now = Timestamp::now();
     let mut judged = Vec::new();
     for container in listing.containers {
@@ -64,7 +67,11 @@ pub(super) async fn judged(
             // One container's trouble is its own: what is open about it stays so.
             Err(_) => container,
         };
-        let verdict = list.judge(&container, now);
+        let verdict = if own.contains(&container.id) {
+            Verdict::Own
+        } else {
+            list.judge(&container, now)
+        };
         judged.push((container, verdict));
     }
     judged.sort_by(|(one, _), (other, _)| {

@@ -14,7 +14,7 @@ use crate::allowlist::{Action, Verdict};
 use crate::backoff::Backoff;
 use crate::container::{Container, State};
 use crate::decide::{Step, decide};
-use crate::engine::{Acted, EngineError, Inspection};
+use crate::engine::{Acted, EngineError, Inspection, STOP_TIMEOUT};
 use crate::journal::Decision;
 use crate::look;
 use crate::record::{Outcome, Trigger};
@@ -24,6 +24,8 @@ use crate::status::Enforcement;
 const ESCAPED: Duration = Duration::from_secs(10);
 /// How long an end may take to show after the engine reported it.
 const CONFIRM: Duration = Duration::from_secs(10);
+/// How long an event may come after the answer that it belongs to.
+const LATE_EVENT: Duration = Duration::from_millis(100);
 /// How long a record waits for what an inspection adds to it.
 const INSPECT: Duration = Duration::from_secs(2);
 
@@ -62,7 +64,7 @@ pub(super) async fn attend(
             arrived,
             started_at,
         };
-        match attendance.attend(listed, &mut backoff).await {
+        match attendance.once(listed, &mut backoff).await {
             _ if subject.is_marked() => {}
             Next::Settled => return history,
             Next::After(delay) => {
@@ -89,7 +91,7 @@ struct Attendance<'a> {
 }
 
 impl Attendance<'_> {
-    async fn attend(&mut self, listed: Option<Container>, backoff: &mut Backoff) -> Next {
+    async fn once(&mut self, listed: Option<Container>, backoff: &mut Backoff) -> Next {
         let id = &self.subject.id;
         if self.enforcement.own.contains(id) {
             return Next::Settled;
@@ -118,6 +120,7 @@ impl Attendance<'_> {
                 return Next::After(backoff.delay());
             }
         };
+        self.history.looked_at = Some(Instant::now());
         let verdict = self.enforcement.judge(&container, Timestamp::now());
         let (mode, action) = (self.enforcement.mode, self.enforcement.in_force.list.action);
         let step = decide(
@@ -152,7 +155,10 @@ impl Attendance<'_> {
                 .await;
                 Next::Settled
             }
-            Step::End(action) => self.end(&container, &verdict, action, backoff).await,
+            Step::End(action) => {
+                self.end(&container, &verdict, action, deaths, backoff)
+                    .await
+            }
         }
     }
 
@@ -185,31 +191,51 @@ impl Attendance<'_> {
         container: &Container,
         verdict: &Verdict,
         action: Action,
+        deaths: u64,
         backoff: &mut Backoff,
     ) -> Next {
         let since = *self.history.denied_since.get_or_insert_with(Instant::now);
         let (context, subject) = (self.context, self.subject);
-        let deaths = subject.heard().deaths;
+        let escaped_at = match action {
+            // A stop may take that long by design.
+            Action::Stop => since + STOP_TIMEOUT + ESCAPED,
+            _ => since + ESCAPED,
+        };
+        let judged_by = (
+            self.enforcement.in_force.hash.clone(),
+            self.enforcement.mode,
+        );
         let call = context.slots.call(async {
+            let is_outdated = {
+                let now = context.enforcement.borrow();
+                (&now.in_force.hash, now.mode) != (&judged_by.0, judged_by.1)
+            };
+            if is_outdated {
+                // The wait for a slot outlived the verdict: another list may allow it.
+                return Ok(None);
+            }
             let acted = context.engine.act(&subject.id, action).await;
             let acted = acted.map_err(|error| error.chain())?;
-            confirm(context, subject, action, acted, deaths).await
+            confirm(context, subject, action, acted, deaths)
+                .await
+                .map(Some)
         });
         let mut call = std::pin::pin!(call);
         let in_time = tokio::select! {
             biased;
             result = &mut call => Some(result),
-            () = tokio::time::sleep_until(since + ESCAPED) => None,
+            () = tokio::time::sleep_until(escaped_at) => None,
         };
         let result = match in_time {
             Some(result) => result,
             None => {
-                self.put_escape_on_record(container, verdict, action).await;
-                call.await
+                let record = self.put_escape_on_record(container, verdict, action);
+                tokio::join!(record, call).1
             }
         };
         match result {
-            Ok(outcome) => {
+            Ok(None) => Next::After(Duration::ZERO),
+            Ok(Some(outcome)) => {
                 let reaction = self.arrived.elapsed();
                 self.put_end_on_record(container, verdict, action, outcome, reaction)
                     .await;
@@ -387,6 +413,10 @@ async fn confirm(
             Err(_) => Some(State::Unknown),
         };
         let Some(state) = still_live else {
+            if acted != Acted::Done && subject.heard().deaths == deaths_before {
+                // Whose doing it was, its event tells, which may still be on its way.
+                let _ = tokio::time::timeout(LATE_EVENT, subject.wake.notified()).await;
+            }
             return Ok(outcome(subject));
         };
         if acted != Acted::Done || Instant::now() >= deadline {

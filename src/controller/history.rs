@@ -25,6 +25,8 @@ pub(super) struct History {
     pub(super) deaths: u64,
     /// The last start whose outcome is on record.
     pub(super) settled_start: Option<Timestamp>,
+    /// When it was last looked at.
+    pub(super) looked_at: Option<Instant>,
     pub(super) denied_since: Option<Instant>,
     pub(super) failures: u32,
 }
@@ -37,9 +39,16 @@ impl History {
         container: &Container,
         enforcement: &Enforcement,
         now: Timestamp,
+        listed_since: Instant,
     ) -> bool {
         if !container.state.is_live() {
-            self.life_is_over();
+            // A list that is older than the last look says nothing about the life seen then.
+            if self
+                .looked_at
+                .is_none_or(|looked_at| looked_at < listed_since)
+            {
+                self.life_is_over();
+            }
             return false;
         }
         let mut container = container.clone();

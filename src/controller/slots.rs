@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-/// From this age on a call no longer counts.
-const YOUNG: Duration = Duration::from_secs(1);
+/// From this age on a call no longer counts. Most kills take a tenth of it.
+const YOUNG: Duration = Duration::from_millis(250);
 
 pub(super) struct Slots(Semaphore);
 

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::record::{Outcome, Record};
 
@@ -18,6 +18,8 @@ const CHUNK: u64 = 256 * 1024;
 pub(super) struct AuditLog {
     output: Output,
     unsynced_since: Option<Instant>,
+    /// The last line may have been written in part.
+    is_torn: bool,
 }
 
 enum Output {
@@ -39,6 +41,7 @@ impl AuditLog {
         Self {
             output,
             unsynced_since: None,
+            is_torn: false,
         }
     }
 
@@ -80,8 +83,14 @@ impl AuditLog {
                 output.flush()
             }
             Output::File(file) => {
+                if self.is_torn {
+                    line.insert(0, b'\n');
+                }
                 self.unsynced_since.get_or_insert_with(Instant::now);
-                file.write_all(&line)
+                self.is_torn = true;
+                file.write_all(&line)?;
+                self.is_torn = false;
+                Ok(())
             }
         }
     }
@@ -123,7 +132,7 @@ impl Filter {
     pub fn passes(&self, record: &Record) -> bool {
         let is_container = |wanted: &str| {
             record.container_name.as_deref() == Some(wanted)
-                || (!wanted.is_empty() && record.container_id.as_str().starts_with(wanted))
+                || record.container_id.begins_with(wanted)
         };
         self.after.is_none_or(|after| record.seq > after)
             && self.container.as_deref().is_none_or(is_container)
@@ -137,9 +146,14 @@ impl Filter {
             && self.since.is_none_or(|since| record.time >= since)
     }
 
-    /// Whether older records than this one can't pass any more.
+    /// Whether older records than this one can't pass any more. The clock may have been set back
+    /// meanwhile, by an hour at the most as far as is cared for here.
     fn ends_at(&self, record: &Record) -> bool {
+        const SET_BACK: SignedDuration = SignedDuration::from_hours(1);
         self.after.is_some_and(|after| record.seq <= after)
+            || self
+                .since
+                .is_some_and(|since| since.duration_since(record.time) > SET_BACK)
     }
 }
 

@@ -1,0 +1,66 @@
+//! What the controller shows of itself: the published state of enforcement, and gauges.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Controller;
+use crate::allowlist::Mode;
+
+/// How far ahead an expiry is worth a gauge.
+const EXPIRING: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+impl Controller {
+    /// Publishes what follows from the loop's own state.
+    pub(super) fn publish(&self) {
+        let audit_only = self.audit_only;
+        let hindrance = if !self.connected {
+            Some("the engine is out of reach".to_owned())
+        } else {
+            self.own.hindrance()
+        };
+        self.context.enforcement.send_modify(|enforcement| {
+            enforcement.mode = enforcement.in_force.mode(audit_only);
+            enforcement.enforcing = hindrance.is_none() && enforcement.mode == Mode::Enforce;
+            enforcement.hindrance = hindrance;
+        });
+        let enforcement = self.context.enforcement.borrow();
+        let metrics = &self.context.metrics;
+        metrics.enforcing.set(enforcement.enforcing.into());
+        metrics.engine_connected.set(self.connected.into());
+        for mode in Mode::ALL {
+            let is_in_force = enforcement.mode == mode;
+            metrics
+                .mode
+                .with_label_values(&[mode.as_str()])
+                .set(is_in_force.into());
+        }
+    }
+
+    /// Shows the list in force in the metrics.
+    pub(super) fn show_list(&self) {
+        let enforcement = self.context.enforcement.borrow();
+        let in_force = &enforcement.in_force;
+        let metrics = &self.context.metrics;
+        metrics.allowlist_info.reset();
+        metrics
+            .allowlist_info
+            .with_label_values(&[&*in_force.hash])
+            .set(1);
+        metrics
+            .allowlist_rules
+            .set(gauge(in_force.list.rules.len()));
+        metrics
+            .allowlist_loaded
+            .set(in_force.loaded_at.as_duration().as_secs_f64());
+        let now = Timestamp::now();
+        let coming = in_force.expiries_after(now);
+        let soon = coming.partition_point(|expiry| expiry.duration_since(now) < EXPIRING);
+        metrics.rules_expiring.set(gauge(soon));
+        if enforcement.rejected.is_none() {
+            metrics.allowlist_last_reload_successful.set(1);
+        }
+    }
+}
+
+fn gauge(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

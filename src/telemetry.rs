@@ -12,6 +12,9 @@ use tracing_subscriber::filter::ParseError;
 /// How many lines may wait to be written before the next ones are dropped.
 const WAITING: usize = 16_384;
 
+/// What is logged where nobody says. `notify` tells at info what concerns nobody.
+const DEFAULT: &str = "info,notify=error";
+
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -28,7 +31,7 @@ pub enum LogFormat {
 pub fn init(format: LogFormat, level: Option<&str>) -> Result<WorkerGuard, ParseError> {
     let filter = match level {
         Some(level) => EnvFilter::try_new(level)?,
-        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT)),
     };
     let stderr = std::io::stderr;
     let colour =

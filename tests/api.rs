@@ -437,7 +437,7 @@ fn health_is_told_with_what_is_missing() {
     assert_eq!(warden.get("/livez").status, 200);
     let page = warden.get_with("/", &[("Accept", "text/html")]);
     assert!(
-        page.status == 200 && page.body.contains("out of reach"),
+        page.status == 503 && page.body.contains("out of reach"),
         "{page:?}"
     );
 

@@ -66,7 +66,15 @@ start() {
     echo started
 }
 
-signal() { kill "-$1" "$dockerd" && echo sent || echo gone; }
+signal() {
+    if ! kill "-$1" "$dockerd"; then
+        echo gone
+        return
+    fi
+    # Threads stop one by one, and the last one may still answer a request.
+    while [ "$1" = STOP ] && grep -hs '^State:' "/proc/$dockerd"/task/*/status | grep -qv T; do :; done
+    echo sent
+}
 
 alive() { [ -n "$dockerd" ] && kill -0 "$dockerd" 2>/dev/null && echo yes || { echo no; return 1; }; }
 

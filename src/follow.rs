@@ -24,6 +24,9 @@ use crate::engine::{Change, ChangeKind, Engine, EngineError, EngineInfo, Listing
 /// of its time stamps, and its scan stops at the first event that is older than `since`.
 const OVERLAP: SignedDuration = SignedDuration::from_secs(10);
 
+/// How long an event may be on its way behind a list: those with labels of megabytes take theirs.
+const ON_ITS_WAY: Duration = Duration::from_secs(10);
+
 /// Updates that wait for their reader before the rest is dropped and listed anew.
 const QUEUE: usize = 16_384;
 
@@ -183,7 +186,7 @@ impl Follower {
                         Ok(listed) => listed?,
                         Err(abnormal) => return Err(EngineError::Unreachable(abnormal.into())),
                     };
-                    if told.by_list(&containers) {
+                    if told.by_list(&containers, tokio::time::Instant::now()) {
                         return Err(EngineError::Unreachable(
                             "the event stream did not tell of a container that is listed".into(),
                         ));
@@ -212,15 +215,16 @@ impl Follower {
     }
 }
 
-/// Finds out that a stream is silently dead: two lists in a row show a container, or show it
-/// running, and the stream never spoke of that.
+/// Finds out that a stream is silently dead: lists show a container, or show it running, for
+/// longer than an event may be on its way, and the stream never spoke of that.
 #[derive(Default)]
 struct Told {
     /// Every container that was heard of, and whether it runs.
     known: Option<HashMap<ContainerId, bool>>,
     /// Those that the stream spoke of since the last list, which may be older than that.
     recent: HashSet<ContainerId>,
-    untold: HashSet<ContainerId>,
+    /// Those that a list showed and the stream has not spoken of, and since when.
+    untold: HashMap<ContainerId, tokio::time::Instant>,
 }
 
 impl Told {
@@ -237,8 +241,8 @@ impl Told {
         }
     }
 
-    /// Whether something is listed for the second time that the stream never told of.
-    fn by_list(&mut self, listing: &Listing) -> bool {
+    /// Whether something is still listed that the stream has not told of for too long.
+    fn by_list(&mut self, listing: &Listing, now: tokio::time::Instant) -> bool {
         let listed: HashMap<_, _> = listing
             .containers
             .iter()
@@ -248,19 +252,20 @@ impl Told {
             self.known = Some(listed);
             return false;
         };
-        let untold: HashSet<_> = listed
+        let untold: HashMap<_, _> = listed
             .iter()
             .filter(|(id, runs)| match known.get(*id) {
                 None => true,
                 Some(knew_running) => **runs && !knew_running,
             })
-            .map(|(id, _)| id.clone())
+            .map(|(id, _)| (id.clone(), *self.untold.get(id).unwrap_or(&now)))
             .collect();
         let recent = std::mem::take(&mut self.recent);
         known.retain(|id, _| listed.contains_key(id) || recent.contains(id));
-        let missed = untold.intersection(&self.untold).next().is_some();
         self.untold = untold;
-        missed
+        self.untold
+            .values()
+            .any(|since| now.duration_since(*since) >= ON_ITS_WAY)
     }
 }
 
@@ -301,33 +306,39 @@ mod tests {
 
     #[test]
     fn a_container_listed_twice_and_never_told_of_means_a_dead_stream() {
-        let mut told = Told::default();
-        assert!(!told.by_list(&listing("ab")));
+        let (mut told, now) = (Told::default(), tokio::time::Instant::now());
+        assert!(!told.by_list(&listing("ab"), now));
         told.by_stream(&change('c', ChangeKind::Create));
         assert!(
-            !told.by_list(&listing("abcd")),
+            !told.by_list(&listing("abcd"), now),
             "d's event may still be on its way"
         );
         told.by_stream(&change('d', ChangeKind::Create));
-        assert!(!told.by_list(&listing("abcde")));
-        assert!(told.by_list(&listing("abcde")), "e was never told of");
+        assert!(!told.by_list(&listing("abcde"), now));
+        assert!(
+            told.by_list(&listing("abcde"), now + ON_ITS_WAY),
+            "e was never told of"
+        );
     }
 
     #[test]
     fn a_start_that_was_never_told_of_means_a_dead_stream() {
-        let mut told = Told::default();
-        assert!(!told.by_list(&listing("a")));
+        let (mut told, now) = (Told::default(), tokio::time::Instant::now());
+        assert!(!told.by_list(&listing("a"), now));
         assert!(
-            !told.by_list(&running("a")),
+            !told.by_list(&running("a"), now),
             "its event may still be on its way"
         );
         told.by_stream(&change('a', ChangeKind::Start));
-        assert!(!told.by_list(&running("a")));
+        assert!(!told.by_list(&running("a"), now));
         told.by_stream(&change('a', ChangeKind::Die));
         assert!(
-            !told.by_list(&running("a")),
+            !told.by_list(&running("a"), now),
             "the list may lag behind a death"
         );
-        assert!(told.by_list(&running("a")), "it was started again, unheard");
+        assert!(
+            told.by_list(&running("a"), now + ON_ITS_WAY),
+            "it was started again, unheard"
+        );
     }
 }

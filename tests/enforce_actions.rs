@@ -141,7 +141,11 @@ fn stop_asks_first_and_does_not_wait_for_the_container_s_own_timeout() {
             records.pop()
         });
         assert_eq!(end["action"], "stop", "{end:#}");
-        assert_eq!(warden.records_of(id).len(), 1, "an orderly stop is no alarm");
+        assert_eq!(
+            warden.records_of(id).len(),
+            1,
+            "an orderly stop is no alarm"
+        );
     }
     // The one that has just started may not have got as far as listening to SIGTERM.
     assert_eq!(exit_code(&engine, &before), 0);

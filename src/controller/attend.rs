@@ -24,6 +24,12 @@ use crate::status::Enforcement;
 const ESCAPED: Duration = Duration::from_secs(10);
 /// How long an end may take to show after the engine reported it.
 const CONFIRM: Duration = Duration::from_secs(10);
+/// How long after word of a start or a resumption a list may not show it yet.
+const RESUMED: Duration = Duration::from_secs(1);
+/// How soon such a list is read again.
+const LAG: Duration = Duration::from_millis(20);
+/// How long a record waits for the event of the death that it is about.
+const LATE_DEATH: Duration = Duration::from_secs(1);
 /// How long an event may come after the answer that it belongs to.
 const LATE_EVENT: Duration = Duration::from_millis(100);
 /// How long a record waits for what an inspection adds to it.
@@ -138,9 +144,12 @@ impl Attendance<'_> {
                 if verdict.is_allowed() {
                     self.record(&container, &verdict, None, Extra::default())
                         .await;
+                } else if self.list_may_lag() {
+                    return Next::After(LAG);
                 }
                 Next::Settled
             }
+            Step::Leave if verdict.is_denied() && self.list_may_lag() => Next::After(LAG),
             Step::Leave => {
                 self.put_early_end_on_record(Some(&container)).await;
                 Next::Settled
@@ -160,6 +169,17 @@ impl Attendance<'_> {
                     .await
             }
         }
+    }
+
+    /// Whether the engine has just told that it runs, and not that it died since: the list may not
+    /// show it yet.
+    fn list_may_lag(&self) -> bool {
+        let is_told = match self.trigger {
+            Trigger::Unpause => true,
+            Trigger::Start | Trigger::Restart => self.subject.heard().lived().is_none(),
+            _ => false,
+        };
+        is_told && self.arrived.elapsed() < RESUMED
     }
 
     /// The container as it is now. What a full list showed is good enough for leaving it alone.
@@ -263,6 +283,10 @@ impl Attendance<'_> {
         outcome: Outcome,
         reaction: Duration,
     ) {
+        let mut outcome = outcome;
+        if action != Action::Pause && self.hear_death().await && outcome == Outcome::Gone {
+            outcome = self.who_ended_it().await;
+        }
         // The engine's own times and the restart policy; a container that is gone has neither.
         let engine = &self.context.engine;
         let call = self.context.slots.call(engine.inspect(&self.subject.id));
@@ -283,7 +307,46 @@ impl Attendance<'_> {
             ..Extra::default()
         };
         self.record(container, verdict, Some(outcome), extra).await;
+        // A start that was heard of only now, and before this death, began the life that is over.
+        let (started_at, died_at) = {
+            let heard = self.subject.heard();
+            (heard.started_at, heard.died_at)
+        };
+        if started_at <= died_at {
+            self.started_at = self.started_at.max(started_at);
+        }
         self.settle_life();
+    }
+
+    /// Waits for word of a death that shows already: events may trail what the engine answers,
+    /// and only they tell this life from the next one.
+    async fn hear_death(&self) -> bool {
+        let before = self.history.deaths;
+        let is_start_heard = self.started_at > self.history.settled_start;
+        let is_heard = || {
+            let heard = self.subject.heard();
+            heard.deaths > before || (is_start_heard && heard.lived().is_some())
+        };
+        let heard = async {
+            while !is_heard() {
+                self.subject.wake.notified().await;
+            }
+        };
+        tokio::time::timeout(LATE_DEATH, heard).await.is_ok()
+    }
+
+    /// What became of one that is dead without our doing. The engine tells of a signal when it was
+    /// sent, which may be shortly after it tells of the death.
+    async fn who_ended_it(&self) -> Outcome {
+        let signal = async {
+            while !self.subject.heard().was_signalled {
+                self.subject.wake.notified().await;
+            }
+        };
+        match tokio::time::timeout(LATE_EVENT, signal).await {
+            Ok(()) => Outcome::Gone,
+            Err(_) => Outcome::EndedItself,
+        }
     }
 
     /// A denied container that ended before anything could be done is on record all the same, by
@@ -303,7 +366,7 @@ impl Attendance<'_> {
                 lived: self.subject.heard().lived(),
                 ..Extra::default()
             };
-            let outcome = Some(Outcome::EndedItself);
+            let outcome = Some(self.who_ended_it().await);
             self.record(&container, &verdict, outcome, extra).await;
         }
         self.settle_life();
@@ -385,22 +448,15 @@ async fn confirm(
     acted: Acted,
     deaths_before: u64,
 ) -> Result<Outcome, String> {
-    let outcome = |subject: &Subject| match acted {
+    let outcome = match acted {
         Acted::Done => Outcome::Done,
-        Acted::NotNeeded | Acted::Gone => {
-            let heard = subject.heard();
-            if heard.deaths > deaths_before && !heard.was_signalled {
-                Outcome::EndedItself
-            } else {
-                Outcome::Gone
-            }
-        }
+        Acted::NotNeeded | Acted::Gone => Outcome::Gone,
     };
     let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(500));
     let deadline = Instant::now() + CONFIRM;
     loop {
         if action != Action::Pause && subject.heard().deaths > deaths_before {
-            return Ok(outcome(subject));
+            return Ok(outcome);
         }
         let still_live = match context.engine.look(&subject.id).await {
             Ok(None) => None,
@@ -413,11 +469,7 @@ async fn confirm(
             Err(_) => Some(State::Unknown),
         };
         let Some(state) = still_live else {
-            if acted != Acted::Done && subject.heard().deaths == deaths_before {
-                // Whose doing it was, its event tells, which may still be on its way.
-                let _ = tokio::time::timeout(LATE_EVENT, subject.wake.notified()).await;
-            }
-            return Ok(outcome(subject));
+            return Ok(outcome);
         };
         if acted != Acted::Done || Instant::now() >= deadline {
             let state = state.as_str();

@@ -24,7 +24,7 @@ pub(super) struct Subject {
 pub(super) struct Heard {
     pub(super) mark: Option<Mark>,
     pub(super) started_at: Option<Timestamp>,
-    died_at: Option<Timestamp>,
+    pub(super) died_at: Option<Timestamp>,
     pub(super) deaths: u64,
     /// A signal or a stop was sent since its last start.
     pub(super) was_signalled: bool,
@@ -65,7 +65,11 @@ impl Subject {
                 // Whoever waits for this death looks again at once.
                 self.wake.notify_one();
             }
-            ChangeKind::Kill | ChangeKind::Stop => heard.was_signalled = true,
+            ChangeKind::Kill | ChangeKind::Stop => {
+                heard.was_signalled = true;
+                // The word of a signal may come after that of the death it caused.
+                self.wake.notify_one();
+            }
             _ => {}
         }
     }

@@ -14,7 +14,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use support::{Engine, SOON, TcpProxy, Warden, eventually};
+use support::{Engine, SOON, Warden, eventually};
 
 const LIST: &str = r#"
 version = 1
@@ -159,32 +159,4 @@ fn a_sighup_in_the_middle_of_a_save_takes_no_half_list() {
         eventually("the whole list is in force", SOON, || hash(&warden) == 2);
     }
     engine.assert_same(&[life]);
-}
-
-/// Ends that wait for their turn while another list comes into force are judged anew.
-#[test]
-fn what_a_newer_list_allows_is_not_ended_by_the_older_one() {
-    let engine = engine();
-    let lives: Vec<_> = (0..40).map(|_| engine.run_life(&[], "bad:1")).collect();
-    let proxy = TcpProxy::to(&engine.socket_path());
-    let warden = Warden::at(&proxy.url())
-        .allowlist(&LIST.replace("version = 1", "version = 1\nmode = \"audit\""))
-        .start();
-    warden.wait_ready();
-    // The engine hears nothing while one list ends them all and the next one allows them all.
-    engine.pause_dockerd();
-    warden.write_list_by_rename(LIST);
-    eventually("the list is in force", SOON, || {
-        warden.get_json("/allowlist")["list"]["mode"] == "enforce"
-    });
-    warden.write_list_by_rename(&LIST.replace("good:1", "*:1"));
-    eventually("the next list is in force", SOON, || {
-        warden.get_json("/allowlist")["list"]["allow"][0]["image"][0] == "*:1"
-    });
-    engine.resume_dockerd();
-    eventually("it enforces again", SOON, || {
-        warden.get("/readyz").status == 200 && warden.get_json("/readyz")["enforcing"] == true
-    });
-    warden.wait_for_sweeps(2);
-    engine.assert_same(&lives);
 }

@@ -589,6 +589,38 @@ fn kills_that_hang_hold_up_nobody_else() {
     });
 }
 
+/// Ends that wait for their turn while another list comes into force are judged anew.
+#[test]
+fn what_a_newer_list_allows_is_not_ended_by_the_older_one() {
+    let fake = Fake::start();
+    let all: Vec<String> = (1..=160).map(numbered).collect();
+    for id in &all {
+        let mut world = fake.world();
+        world.kills.insert(id.clone(), vec![Kill::Hangs]);
+        world.containers.insert(id.clone(), listed(id, "evil:1"));
+    }
+    let audit = LIST.replace("version = 1", "version = 1\nmode = \"audit\"");
+    let warden = fake.warden(&audit, "1s");
+    warden.write_list_by_rename(LIST);
+    eventually("the first hang", SOON, || fake.killed().len() >= 8);
+    warden.write_list_by_rename(&LIST.replace("good:1", "*:1"));
+    eventually("the newer list is in force", SOON, || {
+        warden.get_json("/allowlist")["list"]["allow"][0]["image"][0] == "*:1"
+    });
+    let before = fake.killed().len();
+    assert!(
+        before < all.len() / 2,
+        "{before} were ended before the newer list came"
+    );
+    // Long enough for all the others to have had their turn.
+    let listed = fake.world().listed;
+    eventually("six more sweeps", SOON, || {
+        fake.world().listed >= listed + 12
+    });
+    let after = fake.killed().len();
+    assert!(after <= before + 16, "{before} were ended, then {after}");
+}
+
 // ---- The engine
 
 /// An engine on a socket of its own. Its threads end with the test process.

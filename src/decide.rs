@@ -59,7 +59,10 @@ mod tests {
             let step = decide(&denied(), state, Mode::Enforce, Action::Remove, 0);
             assert_eq!(step, Step::Leave, "{state:?}");
         }
-        let allowed = Verdict::Allowed { rule: "web".into() };
+        let allowed = Verdict::Allowed {
+            rule: "web".into(),
+            would_deny: false,
+        };
         for verdict in [allowed, Verdict::Unknown, Verdict::Own] {
             for state in State::ALL {
                 let step = decide(&verdict, state, Mode::Enforce, Action::Kill, 3);

@@ -13,6 +13,7 @@ pub mod decide;
 pub mod docker;
 pub mod engine;
 pub mod follow;
+pub mod grant;
 pub mod image;
 pub mod inventory;
 pub mod journal;

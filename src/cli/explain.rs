@@ -84,7 +84,17 @@ fn say(judged: &(Container, Verdict), list: &LoadedList, output: Output) -> Answ
                 Verdict::Denied { reason, detail, .. } => {
                     format!("{name}: denied, {reason}: {detail}")
                 }
-                Verdict::Allowed { rule } => format!("{name}: allowed by rule `{rule}`"),
+                Verdict::Allowed {
+                    rule,
+                    would_deny: false,
+                } => {
+                    format!("{name}: allowed by rule `{rule}`")
+                }
+                Verdict::Allowed { rule, .. } => {
+                    format!(
+                        "{name}: allowed by rule `{rule}`, which only audits: it would be denied"
+                    )
+                }
                 Verdict::Unknown | Verdict::Own => format!("{name}: {}", verdict.as_str()),
             });
             for rule in &rules {

@@ -25,3 +25,4 @@ pub mod record;
 pub mod reload;
 pub mod status;
 pub mod telemetry;
+pub mod together;

@@ -10,7 +10,7 @@ use std::path::Path;
 const FLOORS: &[&[&str]] = &[
     &["pattern", "image", "grant", "container"],
     &["allowlist"],
-    &["status", "decide", "record"],
+    &["together", "status", "decide", "record"],
     &["engine", "metrics", "backoff"],
     &["follow", "look", "own", "journal"],
     &["docker", "reload", "inventory", "controller", "api"],

@@ -92,10 +92,16 @@ impl Rule {
             ImageMatch::Misses | ImageMatch::WrongContent => Match::No,
             ImageMatch::Open(question) => Match::Open(question),
         };
+        // Lists tell the second of creation only.
+        let age = match (self.max, &facts.container.powers) {
+            (Some(_), None) => Match::Open(Question::Inspection),
+            _ => Match::Yes,
+        };
         let keys = [
             image,
             self.grants_fit(facts.container),
             self.command_fits(facts.container),
+            age,
         ];
         if keys.contains(&Match::No) {
             return Match::No;
@@ -223,14 +229,12 @@ impl Container {
 /// Whether an image is the one that a pin means: by its id, or by the hash of a repo digest, whose
 /// name anyone can choose.
 fn content_is(pin: &str, image_id: Option<&str>, names: Option<&[String]>) -> Match {
+    let is_digest = |name: &String| image::hash_of_repo_digest(name) == Some(pin);
     match (image_id, names) {
-        (None, _) => Match::No,
         (Some(id), _) if id == pin => Match::Yes,
+        (_, Some(names)) => names.iter().any(is_digest).into(),
         (Some(_), None) => Match::Open(Question::ImageNames),
-        (Some(_), Some(names)) => names
-            .iter()
-            .any(|name| image::hash_of_repo_digest(name) == Some(pin))
-            .into(),
+        (None, None) => Match::No,
     }
 }
 

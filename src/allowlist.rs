@@ -3,23 +3,29 @@
 
 mod diagnostics;
 mod explain;
+mod matching;
+mod nearest;
 mod parse;
 mod verdict;
 mod warnings;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::container::Container;
-use crate::image::{ImagePattern, Reference};
+use crate::grant::Grant;
+use crate::image::ImagePattern;
 use crate::pattern::Pattern;
+use matching::{Facts, Match};
 
 pub use diagnostics::{Diagnostic, InvalidAllowlist};
 pub use explain::{Key, KeyCheck, RuleCheck};
+pub use matching::Question;
 pub use parse::SIZE_MAX;
 pub use verdict::{Reason, Verdict};
 pub use warnings::Warning;
@@ -53,7 +59,7 @@ impl Mode {
 pub enum Action {
     /// SIGKILL.
     Kill,
-    /// SIGTERM, then SIGKILL after ten seconds, whatever the container asks for.
+    /// SIGTERM, then SIGKILL after the list's `stop-timeout`, whatever the container asks for.
     Stop,
     /// Freeze it, so that it can be looked at.
     Pause,
@@ -76,13 +82,60 @@ impl Action {
     }
 }
 
+/// What becomes of a denied container that is created and not started yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnCreate {
+    /// Nothing; it is judged when it starts.
+    Wait,
+    /// It is removed, mostly before it can start.
+    Remove,
+}
+
+impl OnCreate {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Wait, Self::Remove];
+
+    /// The word in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wait => "wait",
+            Self::Remove => "remove",
+        }
+    }
+}
+
+/// What a container may run under a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Command {
+    /// Whatever whoever started it typed.
+    Any,
+    /// Its image's own entrypoint and command.
+    Image,
+}
+
+impl Command {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Any, Self::Image];
+
+    /// The word in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Image => "image",
+        }
+    }
+}
+
 /// One `[[allow]]`. It matches a container when every key it gives matches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Rule {
     /// Its name in logs and reports; unique.
     #[serde(rename = "rule")]
     pub name: Arc<str>,
-    /// Patterns of image names, any one of which suffices; empty: not looked at.
+    /// Patterns of images, any one of which suffices; empty: not looked at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub image: Vec<ImagePattern>,
     /// Patterns of container names, any one of which suffices; empty: not looked at.
@@ -91,66 +144,118 @@ pub struct Rule {
     /// Labels, all of which must be there with a fitting value.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, Pattern>,
+    /// The powers that it grants by itself, beside those of `[defaults]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grants: Option<Vec<Grant>>,
+    /// Those of `[defaults]`.
+    #[serde(skip)]
+    pub default_grants: Option<Arc<[Grant]>>,
+    /// At most so many at once; the oldest stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
     /// From this instant on the rule allows nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
+    /// Whether a container stays allowed when someone executes a program in it.
+    #[serde(skip_serializing_if = "is_true")]
+    pub exec: bool,
+    /// What it may run.
+    #[serde(skip_serializing_if = "is_any")]
+    pub command: Command,
+    /// Whether it is started again when it stops by itself.
+    #[serde(skip_serializing_if = "is_false")]
+    pub keep_running: bool,
+    /// Whether the classic builder's steps on top of its images are allowed.
+    #[serde(skip_serializing_if = "is_false")]
+    pub build_steps: bool,
+    /// Whether what only this rule allows is recorded as what would be denied.
+    #[serde(skip_serializing_if = "is_false")]
+    pub audit: bool,
     /// Why the rule is there, for its readers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 impl Rule {
-    fn is_expired(&self, now: Timestamp) -> bool {
-        self.expires.is_some_and(|expires| expires <= now)
+    /// All powers that it grants; `None` where it does not look at powers.
+    pub fn granted(&self) -> Option<impl Iterator<Item = &Grant>> {
+        let looks_at_powers = self.grants.is_some() || self.default_grants.is_some();
+        let defaults = self.default_grants.iter().flat_map(|grants| grants.iter());
+        looks_at_powers.then(|| defaults.chain(self.grants.iter().flatten()))
     }
+}
 
-    fn image_matches(&self, names: &[Reference]) -> bool {
-        names
-            .iter()
-            .any(|name| self.image.iter().any(|pattern| pattern.matches(name)))
-    }
-
-    fn container_matches(&self, container: &Container) -> bool {
-        container
-            .name
-            .as_deref()
-            .is_some_and(|name| self.container.iter().any(|pattern| pattern.matches(name)))
-    }
-
-    fn label_matches(key: &str, pattern: &Pattern, container: &Container) -> bool {
-        container
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.get(key))
-            .is_some_and(|value| pattern.matches(value))
-    }
-
-    /// Whether every key but the expiry matches; `names` are those of the container's image.
-    fn matches(&self, container: &Container, names: &[Reference]) -> bool {
-        (self.container.is_empty() || self.container_matches(container))
-            && self
-                .labels
-                .iter()
-                .all(|(key, pattern)| Self::label_matches(key, pattern, container))
-            && (self.image.is_empty() || self.image_matches(names))
-    }
+/// What holds for every rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Defaults {
+    /// The powers that every rule grants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grants: Option<Arc<[Grant]>>,
 }
 
 /// A valid list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Allowlist {
     /// The version of the format, 1.
     pub version: u8,
     /// Enforce or audit.
     pub mode: Mode,
+    /// Audit mode until this instant, whatever `mode` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_until: Option<Timestamp>,
     /// What is done to denied containers.
     pub action: Action,
+    /// How long `action = "stop"` waits between SIGTERM and SIGKILL, in whole seconds.
+    #[serde(
+        skip_serializing_if = "is_default_stop_timeout",
+        serialize_with = "in_seconds"
+    )]
+    pub stop_timeout: Duration,
+    /// What becomes of denied containers that are only created.
+    #[serde(skip_serializing_if = "is_wait")]
+    pub on_create: OnCreate,
     /// Whether the absence of rules was meant.
-    #[serde(rename = "allow-nothing")]
     pub allow_nothing: bool,
+    /// What holds for every rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<Defaults>,
     /// The rules, in file order.
     #[serde(rename = "allow")]
     pub rules: Vec<Rule>,
+}
+
+/// The `stop-timeout` of a list that gives none: Docker's own.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+// A key at its default is not part of the hash: new keys never change that of an older list.
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature, here and below
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_any(command: &Command) -> bool {
+    *command == Command::Any
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_wait(on_create: &OnCreate) -> bool {
+    *on_create == OnCreate::Wait
+}
+
+fn is_default_stop_timeout(timeout: &Duration) -> bool {
+    *timeout == STOP_TIMEOUT
+}
+
+fn in_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(duration.as_secs())
 }
 
 impl Allowlist {
@@ -162,48 +267,53 @@ impl Allowlist {
         parse::parse(bytes)
     }
 
-    /// The verdict on a container at an instant.
+    /// The mode at an instant.
+    pub fn mode_at(&self, now: Timestamp) -> Mode {
+        match self.audit_until {
+            Some(until) if now < until => Mode::Audit,
+            _ => self.mode,
+        }
+    }
+
+    /// The verdict on a container at an instant, other containers and so `max` aside;
+    /// [`Verdict::Unknown`] while [`Allowlist::question`] has something to ask.
     pub fn judge(&self, container: &Container, now: Timestamp) -> Verdict {
-        if container.image_id.as_deref() == Some("") {
-            return Verdict::denied(
-                Reason::NoImage,
-                None,
-                "it has no image, and a container without an image is never allowed",
-            );
-        }
-        let names = names_of_image(container);
-        let mut expired = None;
-        let matching = self
-            .rules
-            .iter()
-            .filter(|rule| rule.matches(container, &names));
-        for rule in matching {
-            if !rule.is_expired(now) {
-                return Verdict::Allowed {
-                    rule: rule.name.clone(),
-                };
-            }
-            expired = expired.or(Some(rule));
-        }
-        if let Some(rule) = expired {
-            let detail = match rule.expires {
-                Some(expires) => format!("rule `{}` matches but expired at {expires}", rule.name),
-                None => format!("rule `{}` matches but expired", rule.name),
-            };
-            return Verdict::denied(Reason::Expired, Some(rule.name.clone()), &detail);
-        }
-        match self.nearest_miss(container, &names, now) {
-            Some((rule, detail)) => Verdict::denied(Reason::NoRule, Some(rule), &detail),
-            None => Verdict::denied(Reason::NoRule, None, "no rule matches"),
-        }
+        self.consider(&Facts::of(container), now)
+            .unwrap_or(Verdict::Unknown)
+    }
+
+    /// What must still be asked about a container before it can be judged.
+    pub fn question(&self, container: &Container, now: Timestamp) -> Option<Question> {
+        self.consider(&Facts::of(container), now).err()
+    }
+
+    /// The verdict on a container that is created and not started: under the name that it has now
+    /// it may never run, and so names don't deny it, nor does the number of its like.
+    pub fn judge_at_create(&self, container: &Container, now: Timestamp) -> Verdict {
+        self.consider(&Facts::at_create(container), now)
+            .unwrap_or(Verdict::Unknown)
+    }
+
+    /// As [`Allowlist::question`], for [`Allowlist::judge_at_create`].
+    pub fn question_at_create(&self, container: &Container, now: Timestamp) -> Option<Question> {
+        self.consider(&Facts::at_create(container), now).err()
+    }
+
+    /// The rules that match a container, in the order in which they are asked: those that only
+    /// audit come last.
+    pub fn matching(&self, container: &Container, now: Timestamp) -> Vec<&Rule> {
+        let facts = Facts::of(container);
+        self.in_order()
+            .filter(|rule| matches!(rule.compare(&facts, now), Match::Yes))
+            .collect()
     }
 
     /// Checks every key of every rule against a container.
     pub fn explain(&self, container: &Container, now: Timestamp) -> Vec<RuleCheck> {
-        let names = names_of_image(container);
+        let facts = Facts::of(container);
         self.rules
             .iter()
-            .map(|rule| explain::check(rule, container, &names, now))
+            .map(|rule| explain::check(rule, &facts, now))
             .collect()
     }
 
@@ -212,9 +322,24 @@ impl Allowlist {
         warnings::warnings(self, now)
     }
 
+    /// The rule of this name.
+    pub fn rule(&self, name: &str) -> Option<&Rule> {
+        self.rules.iter().find(|rule| &*rule.name == name)
+    }
+
     /// Whether a rule looks at the label `key`.
     pub fn looks_at_label(&self, key: &str) -> bool {
         self.rules.iter().any(|rule| rule.labels.contains_key(key))
+    }
+
+    /// Whether a rule limits how many containers it allows at once.
+    pub fn has_max(&self) -> bool {
+        self.rules.iter().any(|rule| rule.max.is_some())
+    }
+
+    /// Whether every rule looks at powers.
+    pub fn looks_at_powers(&self) -> bool {
+        self.rules.iter().all(|rule| rule.granted().is_some())
     }
 
     /// SHA-256 of the parsed list as canonical JSON, in hex: two files that mean the same have the
@@ -230,33 +355,35 @@ impl Allowlist {
             .collect()
     }
 
-    /// The rule that only one key keeps from matching, with that key's miss.
-    fn nearest_miss(
-        &self,
-        container: &Container,
-        names: &[Reference],
-        now: Timestamp,
-    ) -> Option<(Arc<str>, String)> {
-        self.rules.iter().find_map(|rule| {
-            let check = explain::check(rule, container, names, now);
-            let missed: Vec<_> = check.keys.iter().filter(|key| !key.matches).collect();
-            match missed.as_slice() {
-                [only] if check.keys.len() > 1 => Some((
-                    rule.name.clone(),
-                    format!("rule `{}` matches but for {only}", rule.name),
-                )),
-                _ => None,
-            }
-        })
+    fn in_order(&self) -> impl Iterator<Item = &Rule> {
+        let plain = self.rules.iter().filter(|rule| !rule.audit);
+        plain.chain(self.rules.iter().filter(|rule| rule.audit))
     }
-}
 
-/// The names of a container's image, parsed once for all rules.
-fn names_of_image(container: &Container) -> Vec<Reference> {
-    container
-        .names_of_image()
-        .filter_map(Reference::parse)
-        .collect()
+    /// The verdict, or what is to be asked first. The first rule that is not ruled out decides, so
+    /// that the answer never depends on what happens to be known of later ones.
+    fn consider(&self, facts: &Facts<'_>, now: Timestamp) -> Result<Verdict, Question> {
+        if facts.container.image_id.as_deref() == Some("") {
+            return Ok(Verdict::denied(
+                Reason::NoImage,
+                None,
+                "it has no image, and a container without an image is never allowed",
+            ));
+        }
+        for rule in self.in_order() {
+            match rule.compare(facts, now) {
+                Match::Yes => {
+                    return Ok(Verdict::Allowed {
+                        rule: rule.name.clone(),
+                        would_deny: rule.audit,
+                    });
+                }
+                Match::Open(question) => return Err(question),
+                Match::No => {}
+            }
+        }
+        Ok(nearest::denial(self, facts, now))
+    }
 }
 
 #[cfg(test)]

@@ -120,7 +120,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     } else {
         daemon.read_along(enforcement, receiver)
     };
-    let snapshot = daemon.take_stock();
+    let snapshot = daemon.take_stock(enforcement_receiver.clone());
     daemon.spawn("reload", reload.run(hangup, daemon.shutdown.clone()));
     daemon.serve(listener, enforcement_receiver, snapshot, decisions);
     tracing::info!(%address, "listening");
@@ -239,14 +239,17 @@ impl Daemon {
 
     /// Keeps the state list, with an engine connection of its own: what is asked of it can't
     /// delay an end.
-    fn take_stock(&mut self) -> watch::Receiver<Snapshot> {
+    fn take_stock(
+        &mut self,
+        enforcement: watch::Receiver<Enforcement>,
+    ) -> watch::Receiver<Snapshot> {
         let host = self.settings.host_name.clone();
         let (sender, snapshot) = watch::channel(Snapshot {
             host: host.clone(),
             ..Snapshot::default()
         });
         let (follower, _, updates) = Follower::new(self.engine.clone(), self.settings.resync);
-        let inventory = Inventory::new(self.engine.clone(), sender, host);
+        let inventory = Inventory::new(self.engine.clone(), sender, enforcement, host);
         self.spawn("inventory", inventory.run(updates));
         if let Some(socket) = socket::mounted(&self.settings.engine.url) {
             let lost = socket::until_lost(snapshot.clone(), socket);
@@ -306,12 +309,12 @@ impl Daemon {
 /// Before anything is known of the engine.
 fn initial(in_force: LoadedList, audit_only: bool) -> Enforcement {
     Enforcement {
-        mode: in_force.mode(audit_only),
+        mode: in_force.mode(audit_only, jiff::Timestamp::now()),
         in_force,
         rejected: None,
         enforcing: false,
         hindrance: None,
-        own: std::collections::BTreeSet::new(),
+        surroundings: Arc::default(),
         last_sweep: None,
     }
 }
@@ -326,7 +329,7 @@ async fn adopt(
         enforcement.send_modify(|enforcement| match candidate {
             Ok(list) => {
                 tracing::info!(hash = %list.hash, "allowlist was read");
-                enforcement.mode = list.mode(audit_only);
+                enforcement.mode = list.mode(audit_only, jiff::Timestamp::now());
                 enforcement.in_force = list;
                 enforcement.rejected = None;
             }

@@ -1,13 +1,14 @@
 //! A container as dockwarden sees it: the facts that a rule may look at and that people are
 //! shown, in our words. What the engine did not tell is `None`, never a guess.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::grant::Power;
 use crate::image;
 
 /// A container's full id: 64 hex digits, the only name that is ever acted on.
@@ -145,6 +146,15 @@ pub struct Port {
     pub protocol: String,
 }
 
+/// An image that another one was built on, on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ancestor {
+    /// Its full id.
+    pub id: String,
+    /// Its tags and repo digests.
+    pub names: Vec<String>,
+}
+
 /// What is known of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
@@ -156,9 +166,16 @@ pub struct Container {
     pub image: Option<String>,
     /// The full id of its image; empty for a container without an image.
     pub image_id: Option<String>,
-    /// The tags and repo digests of its image when it was first seen; only asked for where `image`
-    /// is an id.
+    /// The tags and repo digests of its image when it was first seen; `None`: not asked for yet.
     pub image_names: Option<Vec<String>>,
+    /// The images that its image was built on here, nearest first; `None`: not asked for yet.
+    pub ancestors: Option<Vec<Ancestor>>,
+    /// What it can do beyond an ordinary container; `None`: not inspected yet.
+    pub powers: Option<BTreeSet<Power>>,
+    /// Whether its entrypoint and command are its image's own; `None`: not compared yet.
+    pub runs_image_command: Option<bool>,
+    /// The program of a foreign exec that was started in this life of it.
+    pub foreign_exec: Option<String>,
     /// Its labels; `None` when they are absent or too large to be read.
     pub labels: Option<BTreeMap<String, String>>,
     /// Where it is in its life.
@@ -184,6 +201,10 @@ impl Container {
             image: None,
             image_id: None,
             image_names: None,
+            ancestors: None,
+            powers: None,
+            runs_image_command: None,
+            foreign_exec: None,
             labels: None,
             state: State::Unknown,
             status_text: None,

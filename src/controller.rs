@@ -5,12 +5,16 @@
 //! one container's trouble can't delay another's end.
 
 mod attend;
+mod end;
+mod execs;
 mod history;
+mod keep_running;
+mod seats;
 mod show;
 mod slots;
 mod subject;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +24,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::allowlist::Verdict;
 use crate::container::ContainerId;
 use crate::engine::{Change, ChangeKind, Engine, EngineInfo, Listing};
 use crate::follow::{Relist, Update};
@@ -29,6 +34,7 @@ use crate::own::{self, Own};
 use crate::record::Trigger;
 use crate::status::{Candidate, Enforcement, RejectedList};
 use history::History;
+use seats::Seats;
 use slots::Slots;
 use subject::Subject;
 
@@ -50,6 +56,7 @@ struct Context {
     metrics: Metrics,
     enforcement: watch::Sender<Enforcement>,
     slots: Slots,
+    seats: Seats,
     shutdown: CancellationToken,
 }
 
@@ -96,6 +103,8 @@ pub struct Controller {
     tracked: HashMap<ContainerId, Tracked>,
     tasks: JoinSet<History>,
     task_ids: HashMap<Id, ContainerId>,
+    /// Containers that are to be started again.
+    revivals: JoinSet<()>,
 }
 
 struct Tracked {
@@ -104,6 +113,8 @@ struct Tracked {
     history: Option<History>,
     /// The number of the sweep before which it was last listed or spoken of.
     seen: u64,
+    /// How long it was waited for before it was last started again.
+    revived_after: Option<Duration>,
 }
 
 impl Controller {
@@ -116,6 +127,7 @@ impl Controller {
                 metrics: settings.metrics,
                 enforcement: settings.enforcement,
                 slots: Slots::new(CALLS),
+                seats: Seats::default(),
                 shutdown,
             }),
             relist: settings.relist,
@@ -133,6 +145,7 @@ impl Controller {
             tracked: HashMap::new(),
             tasks: JoinSet::new(),
             task_ids: HashMap::new(),
+            revivals: JoinSet::new(),
         }
     }
 
@@ -154,6 +167,9 @@ impl Controller {
                 Some(update) = updates.recv() => self.update(update).await,
                 Some(candidate) = candidates.recv() => self.candidate(candidate),
                 Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
+                Some(revived) = self.revivals.join_next() => if let Err(error) = revived {
+                    tracing::error!(%error, "starting a container again ended abnormally");
+                },
                 () = expiry => self.expired(),
                 () = tokio::time::sleep(RESOLVE), if must_resolve => self.relist.request(),
             }
@@ -165,6 +181,12 @@ impl Controller {
         match update {
             Update::Connected(info) => self.connected(&info),
             Update::Changed(change) => self.changed(&change),
+            Update::Images => {
+                if self.sweep_trigger == Trigger::Sweep {
+                    self.sweep_trigger = Trigger::Image;
+                }
+                self.relist.request();
+            }
             Update::Unreadable => self.unreadable("event", 1),
             Update::Listed(listing, took) => {
                 if !self.own.is_resolved() {
@@ -218,6 +240,7 @@ impl Controller {
             ChangeKind::Unpause => Some(Trigger::Unpause),
             ChangeKind::Rename => Some(Trigger::Rename),
             ChangeKind::Update => Some(Trigger::Update),
+            ChangeKind::ExecStart => Some(Trigger::Exec),
             _ => None,
         };
         if trigger.is_none() && !self.tracked.contains_key(&change.id) {
@@ -230,12 +253,41 @@ impl Controller {
         let tracked = self.tracked(&change.id);
         if !is_history {
             tracked.subject.note(change);
+            if matches!(change.kind, ChangeKind::Die | ChangeKind::Destroy) {
+                self.context.seats.vacate(&change.id);
+            }
+            if change.kind == ChangeKind::Die {
+                self.died(&change.id);
+            }
         }
+        let tracked = self.tracked(&change.id);
         if let Some(trigger) = trigger {
             let trigger = if is_history { Trigger::Sweep } else { trigger };
             tracked.subject.mark(trigger, Instant::now(), None);
             self.attend(&change.id);
         }
+    }
+
+    /// Has a container started again that a rule keeps running.
+    fn died(&mut self, id: &ContainerId) {
+        let tracked = self.tracked(id);
+        let (is_kept, lived) = {
+            let heard = tracked.subject.heard();
+            (heard.is_kept_running, heard.lived())
+        };
+        if !is_kept {
+            return;
+        }
+        let delay = keep_running::delay(tracked.revived_after, lived);
+        tracked.revived_after = Some(delay);
+        let memory = tracked
+            .history
+            .as_ref()
+            .map(|history| history.memory.clone());
+        let (subject, memory) = (tracked.subject.clone(), memory.unwrap_or_default());
+        let context = self.context.clone();
+        self.revivals
+            .spawn(keep_running::start_again(context, subject, memory, delay));
     }
 
     /// Judges every container of a full list. What is denied gets a look of its own before
@@ -248,13 +300,15 @@ impl Controller {
         let now = Timestamp::now();
         let enforcement = self.context.enforcement.borrow().clone();
         self.sweeps += 1;
+        let over = self.take_seats(&listing, &enforcement, now);
         for container in listing.containers {
             let id = container.id.clone();
             let tracked = self.tracked(&id);
             let needs_attention = match &mut tracked.history {
                 None => true,
                 Some(history) => {
-                    history.needs_attention(&container, &enforcement, now, listed_since)
+                    let is_over = over.contains_key(&id);
+                    history.needs_attention(&container, &enforcement, now, listed_since) || is_over
                 }
             };
             if needs_attention {
@@ -278,9 +332,40 @@ impl Controller {
         self.publish();
     }
 
+    /// Who is one too many among all that are listed.
+    fn take_seats(
+        &mut self,
+        listing: &Listing,
+        enforcement: &Enforcement,
+        now: Timestamp,
+    ) -> BTreeMap<ContainerId, Verdict> {
+        let list = &enforcement.in_force.list;
+        if !list.has_max() {
+            return BTreeMap::new();
+        }
+        let known = listing.containers.iter().filter_map(|container| {
+            let history = self.tracked.get_mut(&container.id)?.history.as_mut()?;
+            let mut container = container.clone();
+            history.memory.recall(&mut container);
+            let is_own = enforcement.surroundings.own.contains(&container.id);
+            (!is_own).then_some(container)
+        });
+        self.context.seats.take_over(list, known, now);
+        self.context.seats.over(list, now)
+    }
+
     async fn resolve_own(&mut self, listing: &Listing) {
         let engine = self.context.engine.as_ref();
         self.own = own::resolve(engine, listing, self.self_id.as_deref()).await;
+        let surroundings = match own::surroundings(engine, &self.own).await {
+            Ok(surroundings) => Arc::new(surroundings),
+            Err(error) => {
+                // What it mounts is guarded; without knowing that nothing can be judged.
+                tracing::warn!(error = error.chain(), "own container can't be inspected");
+                self.own = Own::Unresolved;
+                return;
+            }
+        };
         match &self.own {
             Own::Unresolved => {}
             Own::None => tracing::info!("this process runs in no container of this engine"),
@@ -290,10 +375,9 @@ impl Controller {
             }
             Own::Unproven(why) => tracing::error!(why, "own container not proven; not enforcing"),
         }
-        let ids = self.own.ids();
         self.context
             .enforcement
-            .send_modify(|enforcement| enforcement.own = ids);
+            .send_modify(|enforcement| enforcement.surroundings = surroundings);
         self.publish();
         if self.own.is_resolved() {
             let marked: Vec<_> = self.tracked.keys().cloned().collect();
@@ -356,6 +440,8 @@ impl Controller {
         if passed {
             self.expiry_asked = Some(now);
             self.show_list();
+            // The end of `audit-until` is no other list, and another mode.
+            self.publish();
             self.judge_all_again(Trigger::Expiry);
         }
     }
@@ -402,6 +488,7 @@ impl Controller {
             subject: Arc::new(Subject::new(id.clone())),
             history: Some(History::default()),
             seen: 0,
+            revived_after: None,
         });
         tracked.seen = self.sweeps;
         tracked
@@ -447,6 +534,7 @@ impl Controller {
 
     /// Waits for what is being ended.
     async fn finish(mut self) {
+        self.revivals.shutdown().await;
         let drain = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(SHUTDOWN, drain).await.is_err() {
             tracing::error!(

@@ -7,16 +7,20 @@
 
 mod answers;
 mod elements;
+mod powers;
 mod transport;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Bytes;
 use axum::http::{Method, StatusCode};
 use bollard::query_parameters::{
-    KillContainerOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    KillContainerOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
+    StopContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
 use http_body_util::BodyExt;
@@ -24,12 +28,13 @@ use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::allowlist::Action;
 use crate::container::{Container, ContainerId};
 use crate::engine::{
-    Acted, Engine, EngineError, EngineInfo, Inspection, Listing, Messages, STOP_TIMEOUT,
+    Act, Acted, Engine, EngineError, EngineInfo, Exec, ImageFacts, Inspection, Listing, Messages,
 };
+use crate::grant::{Power, normal_path};
 use elements::Elements;
+use powers::EngineDefaults;
 use transport::Transport;
 
 pub use transport::Endpoint;
@@ -42,6 +47,10 @@ const LIST: Duration = Duration::from_secs(30);
 const KILL: Duration = Duration::from_secs(20);
 /// For a removal, which kills first and then deletes files.
 const REMOVE: Duration = Duration::from_secs(60);
+/// For a start: a log driver may dial for minutes.
+const START: Duration = Duration::from_secs(60);
+/// For a stop with the longest `stop-timeout`, of an hour: bollard's own limit, above all of ours.
+const CALL_MAX: Duration = Duration::from_secs(4_000);
 /// The longest body of an engine's error that is read.
 const ERROR_MAX: usize = 64 * 1024;
 
@@ -49,6 +58,10 @@ const ERROR_MAX: usize = 64 * 1024;
 pub struct Docker {
     transport: Arc<Transport>,
     bollard: bollard::Docker,
+    /// The path of its socket on its host, where it is reached by one.
+    socket: Option<String>,
+    /// As told when it was last asked who it is.
+    defaults: Mutex<Option<EngineDefaults>>,
 }
 
 impl Docker {
@@ -73,11 +86,34 @@ impl Docker {
             },
             // The transport puts its own in place.
             Some("http://engine"),
-            REMOVE.as_secs(),
+            CALL_MAX.as_secs(),
             bollard::API_DEFAULT_VERSION,
         )
         .map_err(|error| EngineError::Misconfigured(error.to_string()))?;
-        Ok(Self { transport, bollard })
+        let socket = endpoint.url.strip_prefix("unix://").map(normal_path);
+        Ok(Self {
+            transport,
+            bollard,
+            socket,
+            defaults: Mutex::default(),
+        })
+    }
+
+    /// What is ordinary on this engine.
+    async fn defaults(&self) -> Result<EngineDefaults, EngineError> {
+        let known = {
+            let known = self.defaults.lock();
+            known.unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        match known {
+            Some(defaults) => Ok(defaults),
+            None => {
+                self.info().await?;
+                let known = self.defaults.lock();
+                let known = known.unwrap_or_else(PoisonError::into_inner).clone();
+                Ok(known.unwrap_or_default())
+            }
+        }
     }
 
     /// Sends a GET and returns the body of a success.
@@ -169,12 +205,15 @@ impl Engine for Docker {
             Err(EngineError::Refused { .. }) => within(QUICK, self.object("/version")).await?,
             answer => answer?,
         };
+        let defaults = answers::defaults(&answer, self.socket.clone());
+        *self.defaults.lock().unwrap_or_else(PoisonError::into_inner) = Some(defaults);
         Ok(answers::info(&answer))
     }
 
     async fn changes(&self, since: Option<Timestamp>) -> Result<Messages, EngineError> {
-        // {"type":["container"]}: other filters look at what a container's maker can choose.
-        let mut path = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%7D".to_owned();
+        // {"type":["container","image"]}: other filters look at what a container's maker can choose.
+        const FILTERS: &str = "%7B%22type%22%3A%5B%22container%22%2C%22image%22%5D%7D";
+        let mut path = format!("/events?filters={FILTERS}");
         if let Some(since) = since {
             // The engine pads a fraction on its right: it must have all nine digits.
             let (second, fraction) = (since.as_second(), since.subsec_nanosecond());
@@ -221,19 +260,65 @@ impl Engine for Docker {
     }
 
     async fn inspect(&self, id: &ContainerId) -> Result<Inspection, EngineError> {
+        let defaults = self.defaults().await?;
         let answer = within(QUICK, self.object(&format!("/containers/{id}/json"))).await?;
-        Ok(answers::inspected(&answer))
+        Ok(answers::inspected(&answer, &defaults))
     }
 
-    async fn image_names(&self, image_id: &str) -> Result<Vec<String>, EngineError> {
+    async fn image(&self, image_id: &str) -> Result<ImageFacts, EngineError> {
         if !crate::image::is_id(image_id) {
-            return Ok(Vec::new());
+            return Ok(ImageFacts::default());
         }
         match within(QUICK, self.object(&format!("/images/{image_id}/json"))).await {
-            Ok(answer) => Ok(answers::image_names(&answer)),
-            Err(EngineError::NotFound) => Ok(Vec::new()),
+            Ok(answer) => Ok(answers::image(&answer)),
+            Err(EngineError::NotFound) => Ok(ImageFacts::default()),
             Err(error) => Err(error),
         }
+    }
+
+    async fn volume_powers(&self, name: &str) -> Result<BTreeSet<Power>, EngineError> {
+        let defaults = self.defaults().await?;
+        if !name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        {
+            return Ok([Power::Volume("unknown".to_owned())].into());
+        }
+        match within(QUICK, self.object(&format!("/volumes/{name}"))).await {
+            Ok(answer) => Ok(powers::read_volume(&answer, &defaults)),
+            Err(EngineError::NotFound) => Ok([Power::Volume("unknown".to_owned())].into()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn exec(&self, id: &str) -> Result<Exec, EngineError> {
+        if !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(EngineError::NotFound);
+        }
+        let answer = within(QUICK, self.object(&format!("/exec/{id}/json"))).await?;
+        Ok(answers::exec(&answer))
+    }
+
+    fn is_local(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    async fn follow_links(&self, powers: &BTreeSet<Power>) -> Result<BTreeSet<Power>, EngineError> {
+        let defaults = self.defaults().await?;
+        let mut found = BTreeSet::new();
+        for power in powers {
+            match power {
+                Power::Bind { path, read_only } => {
+                    let real = real_path(path).await?;
+                    found.extend(powers::bind_powers(&real, *read_only, &defaults));
+                }
+                Power::Device(path) => {
+                    found.insert(Power::Device(real_path(path).await?));
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
     }
 
     async fn command_names(&self, id: &ContainerId) -> Result<Vec<String>, EngineError> {
@@ -242,23 +327,27 @@ impl Engine for Docker {
         Ok(answers::command_names(&answer))
     }
 
-    async fn act(&self, id: &ContainerId, action: Action) -> Result<Acted, EngineError> {
+    async fn act(&self, id: &ContainerId, act: Act) -> Result<Acted, EngineError> {
         let id = id.as_str();
-        let answer = match action {
-            Action::Kill => {
+        let answer = match act {
+            Act::Kill => {
                 let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
                 within_bollard(KILL, self.bollard.kill_container(id, Some(options))).await
             }
-            Action::Stop => {
-                let seconds = i32::try_from(STOP_TIMEOUT.as_secs()).unwrap_or(i32::MAX);
+            Act::Stop(timeout) => {
+                let seconds = i32::try_from(timeout.as_secs()).unwrap_or(i32::MAX);
                 let options = StopContainerOptionsBuilder::new().t(seconds).build();
                 let call = self.bollard.stop_container(id, Some(options));
-                within_bollard(STOP_TIMEOUT + KILL, call).await
+                within_bollard(timeout + KILL, call).await
             }
-            Action::Pause => within_bollard(KILL, self.bollard.pause_container(id)).await,
-            Action::Remove => {
+            Act::Pause => within_bollard(KILL, self.bollard.pause_container(id)).await,
+            Act::Remove => {
                 let options = RemoveContainerOptionsBuilder::new().force(true).build();
                 within_bollard(REMOVE, self.bollard.remove_container(id, Some(options))).await
+            }
+            Act::Start => {
+                let options = None::<StartContainerOptions>;
+                within_bollard(START, self.bollard.start_container(id, options)).await
             }
         };
         match answer {
@@ -269,6 +358,19 @@ impl Engine for Docker {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Where a path of this host leads in the end; itself where nothing is there.
+async fn real_path(path: &str) -> Result<String, EngineError> {
+    let resolve = async {
+        let real = tokio::fs::canonicalize(Path::new(path)).await;
+        Ok(match real {
+            Ok(real) => normal_path(&real.to_string_lossy()),
+            Err(_) => path.to_owned(),
+        })
+    };
+    // A path on a file system that hangs is one that can't be judged yet.
+    within(QUICK, resolve).await
 }
 
 async fn within<T>(

@@ -3,17 +3,16 @@
 //! An engine's events only say where to look. What is true about a container is what a fresh
 //! [`Engine::look`] returns.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 
-use crate::allowlist::Action;
 use crate::container::{Container, ContainerId};
-
-/// How long `Action::Stop` waits between SIGTERM and SIGKILL, whatever the container asks for.
-pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::grant::Power;
 
 /// Who answers at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +40,8 @@ pub enum ChangeKind {
     Rename,
     /// Its resources or restart policy changed.
     Update,
+    /// A program was executed in it.
+    ExecStart,
     /// It was frozen.
     Pause,
     /// Its process ended.
@@ -65,6 +66,7 @@ impl ChangeKind {
             Self::Unpause => "unpause",
             Self::Rename => "rename",
             Self::Update => "update",
+            Self::ExecStart => "exec_start",
             Self::Pause => "pause",
             Self::Die => "die",
             Self::Destroy => "destroy",
@@ -86,6 +88,8 @@ pub struct Change {
     pub kind: ChangeKind,
     /// When, by the engine's clock.
     pub time: Timestamp,
+    /// Which exec was started. A label can forge it: what it names has to be this container's.
+    pub exec: Option<Arc<str>>,
 }
 
 /// A message of the event stream.
@@ -93,6 +97,8 @@ pub struct Change {
 pub enum Message {
     /// Something happened to a container.
     Change(Change),
+    /// An image was given a name, lost one, came or went.
+    Images,
     /// Something that can't be read; the stream goes on.
     Unreadable,
 }
@@ -109,14 +115,75 @@ pub struct Listing {
 /// What only an inspection tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inspection {
+    /// Its name.
+    pub name: Option<String>,
     /// What the container was created from, as typed.
     pub image: Option<String>,
+    /// When it was created.
+    pub created_at: Option<Timestamp>,
     /// When its process last started.
     pub started_at: Option<Timestamp>,
     /// When its process last ended.
     pub finished_at: Option<Timestamp>,
     /// The name of its restart policy.
     pub restart_policy: Option<String>,
+    /// Its powers, but for what its volumes are and what the containers that it joins can do.
+    pub powers: BTreeSet<Power>,
+    /// The containers whose namespaces it joins, by id or as typed.
+    pub joins: BTreeSet<String>,
+    /// Its volumes of the driver `local`, by name.
+    pub local_volumes: BTreeSet<String>,
+    /// Fields of its configuration that this version does not know.
+    pub unknown_fields: usize,
+    /// The program that it runs, with its arguments.
+    pub command: Vec<String>,
+    /// The user that it runs as, as typed; empty for the image's own.
+    pub user: String,
+    /// The execs that run in it.
+    pub execs: BTreeSet<String>,
+}
+
+/// What is known of an image. Nothing of it when it is gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// Its tags and repo digests.
+    pub names: Vec<String>,
+    /// The id of the image that it was built on, on this host.
+    pub parent: Option<String>,
+    /// Its entrypoint and command.
+    pub command: Option<Vec<String>>,
+    /// What its health check executes.
+    pub health_check: Option<Vec<String>>,
+}
+
+/// A program that was executed in a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exec {
+    /// Which container.
+    pub container_id: String,
+    /// The program with its arguments.
+    pub command: Vec<String>,
+    /// As whom.
+    pub user: String,
+    /// With all powers.
+    pub privileged: bool,
+    /// It runs or did; an exec is created before it is started.
+    pub has_started: bool,
+}
+
+/// What is done to a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// SIGKILL.
+    Kill,
+    /// SIGTERM, and SIGKILL after this long, whatever the container asks for.
+    Stop(Duration),
+    /// Freeze it.
+    Pause,
+    /// Kill and remove it.
+    Remove,
+    /// Start it.
+    Start,
 }
 
 /// What the engine answered to an action.
@@ -205,12 +272,25 @@ pub trait Engine: Send + Sync + 'static {
     /// Inspects one container. May hang as long as the container starts.
     async fn inspect(&self, id: &ContainerId) -> Result<Inspection, EngineError>;
 
-    /// The tags and repo digests of an image; none when the image is gone.
-    async fn image_names(&self, image_id: &str) -> Result<Vec<String>, EngineError>;
+    /// What is known of an image, by its full id; nothing when it is gone.
+    async fn image(&self, image_id: &str) -> Result<ImageFacts, EngineError>;
+
+    /// The powers that a volume of the driver `local` gives by its options.
+    async fn volume_powers(&self, name: &str) -> Result<BTreeSet<Power>, EngineError>;
+
+    /// An exec, by its id.
+    async fn exec(&self, id: &str) -> Result<Exec, EngineError>;
+
+    /// What the paths among these powers lead to on the host, symbolic links followed. Only where
+    /// this process sees the host's files.
+    async fn follow_links(&self, powers: &BTreeSet<Power>) -> Result<BTreeSet<Power>, EngineError>;
+
+    /// Whether the engine's host is the one whose files this process may see.
+    fn is_local(&self) -> bool;
 
     /// The command names of a container's processes, as the engine's host sees them.
     async fn command_names(&self, id: &ContainerId) -> Result<Vec<String>, EngineError>;
 
-    /// Ends, stops, freezes or removes a container.
-    async fn act(&self, id: &ContainerId, action: Action) -> Result<Acted, EngineError>;
+    /// Ends, stops, freezes, removes or starts a container.
+    async fn act(&self, id: &ContainerId, act: Act) -> Result<Acted, EngineError>;
 }

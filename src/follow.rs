@@ -37,6 +37,8 @@ pub enum Update {
     Connected(EngineInfo),
     /// Something happened to a container.
     Changed(Change),
+    /// An image was given a name, lost one, came or went.
+    Images,
     /// Something happened that can't be read.
     Unreadable,
     /// All containers, and how long listing them took.
@@ -176,6 +178,7 @@ impl Follower {
                         self.last_event = self.last_event.max(Some(change.time));
                         self.tell(Update::Changed(change));
                     }
+                    Some(Ok(Message::Images)) => self.tell(Update::Images),
                     Some(Ok(Message::Unreadable)) => self.tell(Update::Unreadable),
                     Some(Err(error)) => return Err(error),
                     None => return Err(EngineError::Unreachable("the event stream ended".into())),
@@ -283,6 +286,7 @@ mod tests {
             id: id(digit),
             kind,
             time: Timestamp::UNIX_EPOCH,
+            exec: None,
         }
     }
 

@@ -108,6 +108,11 @@ pub fn is_id_of(typed: &str, image_id: &str) -> bool {
     !hex.is_empty() && is_hex(hex) && full.starts_with(hex)
 }
 
+/// The hash of a repo digest, `sha256:…` of `repository@sha256:…`.
+pub fn hash_of_repo_digest(text: &str) -> Option<&str> {
+    text.split_once('@').map(|(_, digest)| digest)
+}
+
 /// Why a text is no image pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidImagePattern {
@@ -186,8 +191,13 @@ impl ImagePattern {
         self.repository.is_everything() && any_tag
     }
 
+    /// The content that it pins, `sha256:…`.
+    pub fn pin(&self) -> Option<&str> {
+        None
+    }
+
     /// Whether the reference is one of those that the pattern speaks of.
-    pub fn matches(&self, reference: &Reference) -> bool {
+    pub fn name_matches(&self, reference: &Reference) -> bool {
         let tag_matches = match (&self.tag, reference.tag()) {
             (None, _) => true,
             (Some(pattern), Some(tag)) => pattern.matches(tag),
@@ -433,7 +443,7 @@ mod tests {
             let compiled = ImagePattern::parse(pattern).expect(pattern);
             let parsed = Reference::parse(reference).expect(reference);
             assert_eq!(
-                compiled.matches(&parsed),
+                compiled.name_matches(&parsed),
                 expected,
                 "{pattern} on {reference}"
             );
@@ -445,12 +455,12 @@ mod tests {
         let with_tag = Reference::parse(&format!("nginx:1.27@{DIGEST}")).expect("valid");
         let without = Reference::parse(&format!("nginx@{DIGEST}")).expect("valid");
         let pattern = ImagePattern::parse("nginx:1.27").expect("valid");
-        assert!(pattern.matches(&with_tag));
-        assert!(!pattern.matches(&without));
+        assert!(pattern.name_matches(&with_tag));
+        assert!(!pattern.name_matches(&without));
         assert!(
             ImagePattern::parse("nginx")
                 .expect("valid")
-                .matches(&without)
+                .name_matches(&without)
         );
     }
 

@@ -10,11 +10,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::allowlist::Question;
 use crate::container::{Container, ContainerId};
 use crate::engine::{ChangeKind, Engine, EngineError, Listing};
 use crate::follow::Update;
 use crate::look::{self, Memory};
-use crate::status::Snapshot;
+use crate::status::{Enforcement, Snapshot};
 
 /// How many containers are looked at at once.
 const LOOKS: usize = 8;
@@ -31,6 +32,8 @@ const AFTER_DEATH: [Duration; 5] = [
 pub struct Inventory {
     engine: Arc<dyn Engine>,
     snapshot: watch::Sender<Snapshot>,
+    /// Whose list says what there is to know of a container.
+    enforcement: watch::Receiver<Enforcement>,
     /// The host's name, where the engine's own is not to be shown.
     host_name: Option<String>,
     known: HashMap<ContainerId, Known>,
@@ -63,11 +66,13 @@ impl Inventory {
     pub fn new(
         engine: Arc<dyn Engine>,
         snapshot: watch::Sender<Snapshot>,
+        enforcement: watch::Receiver<Enforcement>,
         host_name: Option<String>,
     ) -> Self {
         Self {
             engine,
             snapshot,
+            enforcement,
             host_name,
             known: HashMap::new(),
             dirty: HashSet::new(),
@@ -85,6 +90,7 @@ impl Inventory {
                     Some(update) => self.update(update),
                     None => return,
                 },
+                Ok(()) = self.enforcement.changed() => self.list_may_ask_more(),
                 Some(paused) = self.pauses.join_next() => self.dirty.extend(paused),
                 Some(looked) = self.looks.join_next() => match looked {
                     Ok(looked) => self.looked(looked),
@@ -121,13 +127,23 @@ impl Inventory {
                 }
                 self.dirty.insert(change.id);
             }
-            Update::Unreadable => {}
+            Update::Unreadable | Update::Images => {}
             Update::Listed(listing, took) => self.listed(listing, took),
             Update::Disconnected(_) => {
                 self.snapshot
                     .send_modify(|snapshot| snapshot.connected = false);
             }
         }
+    }
+
+    /// Another list may look at more.
+    fn list_may_ask_more(&mut self) {
+        let enforcement = self.enforcement.borrow_and_update();
+        let snapshot = self.snapshot.borrow();
+        let containers = snapshot.containers.values();
+        let open = containers.filter(|container| ask(&enforcement, container).is_some());
+        self.dirty
+            .extend(open.map(|container| container.id.clone()));
     }
 
     /// Takes over a full list, but for what was looked at since it was begun.
@@ -140,13 +156,15 @@ impl Inventory {
                 .and_then(|known| known.looked_at)
                 .is_some_and(|looked_at| looked_at >= begun)
         };
+        let enforcement = self.enforcement.borrow().clone();
         let mut containers = std::collections::BTreeMap::new();
         for mut container in listing.containers {
             if is_newer(&self.known, &container.id) {
                 continue;
             }
             let known = self.known.entry(container.id.clone()).or_default();
-            let is_complete = known.memory.recall(&mut container);
+            known.memory.recall(&mut container);
+            let is_complete = ask(&enforcement, &container).is_none();
             container.started_at = known.started_at;
             if !is_complete || (container.state.is_live() && known.started_at.is_none()) {
                 self.dirty.insert(container.id.clone());
@@ -180,7 +198,9 @@ impl Inventory {
             self.dirty.remove(&id);
             self.looking.insert(id.clone());
             let known = self.known.get(&id).cloned().unwrap_or_default();
-            self.looks.spawn(look_at(self.engine.clone(), id, known));
+            let enforcement = self.enforcement.borrow().clone();
+            let engine = self.engine.clone();
+            self.looks.spawn(look_at(engine, enforcement, id, known));
         }
     }
 
@@ -238,8 +258,32 @@ impl Inventory {
     }
 }
 
-async fn look_at(engine: Arc<dyn Engine>, id: ContainerId, mut known: Known) -> Looked {
-    let container = look::look(engine.as_ref(), &id, &mut known.memory).await;
+/// All that is shown, and what the list wants to know beyond that.
+fn ask(enforcement: &Enforcement, container: &Container) -> Option<Question> {
+    let list = &enforcement.in_force.list;
+    look::everything(container).or_else(|| list.question(container, Timestamp::now()))
+}
+
+async fn look_at(
+    engine: Arc<dyn Engine>,
+    enforcement: Enforcement,
+    id: ContainerId,
+    mut known: Known,
+) -> Looked {
+    let asker = |container: &Container| ask(&enforcement, container);
+    let surroundings = &enforcement.surroundings;
+    let container = look::look(
+        engine.as_ref(),
+        &id,
+        &mut known.memory,
+        surroundings,
+        &asker,
+    );
+    let container = container.await;
+    let inspection = known.memory.inspection();
+    known.started_at = known
+        .started_at
+        .or(inspection.and_then(|inspection| inspection.started_at));
     let runs_since_unknown = known.started_at.is_none()
         && matches!(&container, Ok(Some(container)) if container.state.is_live());
     if runs_since_unknown && let Ok(inspection) = engine.inspect(&id).await {

@@ -272,7 +272,8 @@ fn to_record(decision: &Decision, host: String) -> Record {
     let Decision {
         container, verdict, ..
     } = decision;
-    let ended = matches!(decision.outcome, Some(Outcome::Done));
+    let ended = matches!(decision.outcome, Some(Outcome::Done | Outcome::NeverRan));
+    let names = container.image_names.iter().flatten();
     let labels = container.labels.iter().flatten();
     Record {
         v: 1,
@@ -288,6 +289,8 @@ fn to_record(decision: &Decision, host: String) -> Record {
             .filter(|(key, _)| is_grouping_label(key))
             .map(|(key, value)| (shortened(key), shortened(value)))
             .collect(),
+        powers: container.powers.clone(),
+        image_digests: names.filter(|name| name.contains('@')).cloned().collect(),
         verdict: verdict.as_str().to_owned(),
         rule: verdict.rule().map(str::to_owned),
         reason: verdict.reason(),

@@ -1,32 +1,60 @@
-//! Looking at one container: the list's entry, completed with what only an inspection tells, and
-//! only where the entry leaves a name open.
+//! Looking at one container: the list's entry, completed with what only inspections tell, and only
+//! as far as a list asks for it.
 //!
-//! What a container was created from, and by which names its image was known when it was first
-//! seen, is remembered: a pull, an untag or an `rmi` must never turn it into a denied one.
+//! What a container was created from, and what was known of its image when it was first seen, is
+//! remembered: a pull, an untag or an `rmi` must never turn it into a denied one.
 
-use crate::container::{Container, ContainerId};
-use crate::engine::{Engine, EngineError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::allowlist::Question;
+use crate::container::{Ancestor, Container, ContainerId};
+use crate::engine::{Engine, EngineError, ImageFacts, Inspection};
+use crate::grant::{Power, is_under};
+use crate::status::Surroundings;
+
+/// How many containers a chain of joined namespaces is followed through.
+const JOINS_MAX: usize = 8;
+/// How many images a chain of parents is followed through; overlay2 allows 128 layers.
+const PARENTS_MAX: usize = 256;
 
 /// What stays true of a container however its image is renamed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
     image: Option<String>,
-    image_names: Option<Vec<String>>,
+    image_facts: Option<Arc<ImageFacts>>,
+    inspection: Option<Arc<Inspection>>,
+    /// Its powers, those of joined containers and of volumes included.
+    powers: Option<BTreeSet<Power>>,
+    /// What its paths led to when it was last looked at.
+    linked: BTreeSet<Power>,
+    ancestors: Option<Vec<Ancestor>>,
+    /// The program of a foreign exec in this life of it.
+    pub foreign_exec: Option<String>,
+    /// The execs of this life of it that are known not to be foreign.
+    pub known_execs: BTreeSet<String>,
 }
+
+/// Tells what is still to be asked about a container.
+pub type Asker<'a> = &'a (dyn Fn(&Container) -> Option<Question> + Send + Sync);
 
 /// Looks at a container afresh. `None` when it does not exist.
 ///
 /// # Errors
-/// When the engine gives no answer, or none that tells the names which rules look at.
+/// When the engine gives no answer, or none that tells what is asked for.
 pub async fn look(
     engine: &dyn Engine,
     id: &ContainerId,
     memory: &mut Memory,
+    surroundings: &Surroundings,
+    asker: Asker<'_>,
 ) -> Result<Option<Container>, EngineError> {
     let Some(container) = engine.look(id).await? else {
         return Ok(None);
     };
-    complete(engine, container, memory).await
+    // A path may lead elsewhere at each start.
+    memory.follow_links(engine, surroundings).await?;
+    complete(engine, container, memory, surroundings, asker).await
 }
 
 /// Completes a container that was listed. `None` when it is gone by now.
@@ -37,38 +65,222 @@ pub async fn complete(
     engine: &dyn Engine,
     mut container: Container,
     memory: &mut Memory,
+    surroundings: &Surroundings,
+    asker: Asker<'_>,
 ) -> Result<Option<Container>, EngineError> {
-    if memory.recall(&mut container) {
-        return Ok(Some(container));
-    }
-    if memory.image.is_none() {
-        // An id in a list is what was typed, or the remains of a name that has moved on.
-        match engine.inspect(&container.id).await {
-            Ok(inspection) => memory.image = inspection.image,
+    memory.recall(&mut container);
+    while let Some(question) = asker(&container) {
+        let answered = memory.ask(engine, &container, question, surroundings);
+        match answered.await {
+            Ok(()) => memory.recall(&mut container),
             Err(EngineError::NotFound) => return Ok(None),
             Err(error) => return Err(error),
         }
-        if memory.recall(&mut container) {
-            return Ok(Some(container));
-        }
     }
-    if let Some(image_id) = &container.image_id {
-        memory.image_names = Some(engine.image_names(image_id).await?);
-    }
-    memory.recall(&mut container);
     Ok(Some(container))
 }
 
+/// What is asked of every container that is shown: all but what only the classic builder's steps
+/// need.
+pub fn everything(container: &Container) -> Option<Question> {
+    let open = [
+        (container.powers.is_none(), Question::Inspection),
+        (container.image_names.is_none(), Question::ImageNames),
+        (container.runs_image_command.is_none(), Question::Command),
+    ];
+    let first = open.into_iter().find(|(is_open, _)| *is_open);
+    first.map(|(_, question)| question)
+}
+
 impl Memory {
-    /// Fills in what is remembered, and learns what the list tells. Whether that is all.
-    pub fn recall(&mut self, container: &mut Container) -> bool {
+    /// Fills in what is remembered, and learns what the list tells.
+    pub fn recall(&mut self, container: &mut Container) {
         if self.image.is_none() && !container.image_is_id() {
             self.image.clone_from(&container.image);
         }
         if let Some(image) = &self.image {
             container.image = Some(image.clone());
         }
-        container.image_names.clone_from(&self.image_names);
-        !container.image_is_open()
+        if let Some(inspection) = &self.inspection {
+            container.created_at = inspection.created_at.or(container.created_at);
+            let powers = self.powers.iter().flatten();
+            container.powers = Some(powers.chain(&self.linked).cloned().collect());
+        }
+        if let Some(facts) = &self.image_facts {
+            container.image_names = Some(facts.names.clone());
+        }
+        if let (Some(inspection), Some(facts)) = (&self.inspection, &self.image_facts) {
+            container.runs_image_command =
+                Some(facts.command.as_ref() == Some(&inspection.command));
+        }
+        container.ancestors.clone_from(&self.ancestors);
+        container.foreign_exec.clone_from(&self.foreign_exec);
     }
+
+    /// When its process last started, as its inspection told.
+    pub fn inspection(&self) -> Option<&Inspection> {
+        self.inspection.as_deref()
+    }
+
+    /// Another life of it begins, or the last one is over.
+    pub fn forget_execs(&mut self) {
+        self.foreign_exec = None;
+        self.known_execs.clear();
+    }
+
+    /// What its image's own health check executes.
+    pub fn health_check(&self) -> Option<&[String]> {
+        self.image_facts.as_ref()?.health_check.as_deref()
+    }
+
+    /// Answers one question, for good.
+    ///
+    /// # Errors
+    /// When the engine does not.
+    pub async fn ask(
+        &mut self,
+        engine: &dyn Engine,
+        container: &Container,
+        question: Question,
+        surroundings: &Surroundings,
+    ) -> Result<(), EngineError> {
+        let image_id = container.image_id.as_deref().unwrap_or_default();
+        match question {
+            Question::Inspection => self.inspect(engine, &container.id, surroundings).await?,
+            Question::ImageNames => self.image_facts(engine, image_id).await?,
+            Question::Command => {
+                if self.inspection.is_none() {
+                    self.inspect(engine, &container.id, surroundings).await?;
+                }
+                if self.image_facts.is_none() {
+                    self.image_facts(engine, image_id).await?;
+                }
+            }
+            Question::Ancestors => self.ancestors = Some(ancestors(engine, image_id).await?),
+        }
+        Ok(())
+    }
+
+    async fn image_facts(
+        &mut self,
+        engine: &dyn Engine,
+        image_id: &str,
+    ) -> Result<(), EngineError> {
+        self.image_facts = Some(Arc::new(engine.image(image_id).await?));
+        Ok(())
+    }
+
+    async fn inspect(
+        &mut self,
+        engine: &dyn Engine,
+        id: &ContainerId,
+        surroundings: &Surroundings,
+    ) -> Result<(), EngineError> {
+        let inspection = engine.inspect(id).await?;
+        let powers = powers(engine, &inspection, surroundings).await?;
+        if self.image.is_none() {
+            self.image.clone_from(&inspection.image);
+        }
+        self.powers = Some(powers);
+        self.inspection = Some(Arc::new(inspection));
+        self.follow_links(engine, surroundings).await
+    }
+
+    async fn follow_links(
+        &mut self,
+        engine: &dyn Engine,
+        surroundings: &Surroundings,
+    ) -> Result<(), EngineError> {
+        if let Some(powers) = self.powers.as_ref().filter(|_| surroundings.sees_host) {
+            let linked = engine.follow_links(powers).await?;
+            self.linked = guarded(linked, &BTreeSet::new(), surroundings);
+        }
+        Ok(())
+    }
+}
+
+/// All powers of a container: its own, what its volumes are, and what the containers that it joins
+/// can do.
+async fn powers(
+    engine: &dyn Engine,
+    inspection: &Inspection,
+    surroundings: &Surroundings,
+) -> Result<BTreeSet<Power>, EngineError> {
+    let mut powers = inspection.powers.clone();
+    let mut volumes = inspection.local_volumes.clone();
+    let mut joined = BTreeSet::new();
+    let mut to_join: Vec<_> = inspection.joins.iter().cloned().collect();
+    while let Some(target) = to_join.pop() {
+        if joined.len() >= JOINS_MAX {
+            powers.insert(Power::Unknown("joins too many containers".to_owned()));
+            break;
+        }
+        if !joined.insert(target.clone()) {
+            continue;
+        }
+        let Some(id) = ContainerId::parse(&target) else {
+            // Where the engine keeps a name, nothing of that name existed: it can't start.
+            powers.insert(Power::Join(target));
+            continue;
+        };
+        if surroundings.own.contains(&id) {
+            powers.insert(Power::EngineSocket);
+        }
+        match engine.inspect(&id).await {
+            Ok(other) => {
+                powers.insert(Power::Join(other.name.unwrap_or(target)));
+                powers.extend(other.powers);
+                volumes.extend(other.local_volumes);
+                to_join.extend(other.joins);
+            }
+            Err(EngineError::NotFound) => {
+                powers.insert(Power::Join(target));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    for volume in &volumes {
+        powers.extend(engine.volume_powers(volume).await?);
+    }
+    Ok(guarded(powers, &volumes, surroundings))
+}
+
+/// Adds `engine-socket` where a path or volume is one that dockwarden's own container mounts: its
+/// list, its state, its way to the engine.
+fn guarded(
+    mut powers: BTreeSet<Power>,
+    volumes: &BTreeSet<String>,
+    surroundings: &Surroundings,
+) -> BTreeSet<Power> {
+    let is_ours = |power: &Power| match power {
+        Power::Bind { path, .. } => surroundings.paths.iter().any(|own| {
+            // Beside an engine's socket lie those of others.
+            let is_part = is_under(path, own) && !is_under("/run/docker.sock", own);
+            is_part || is_under(own, path)
+        }),
+        _ => false,
+    };
+    let shares_volume = volumes
+        .iter()
+        .any(|name| surroundings.volumes.contains(name));
+    if shares_volume || powers.iter().any(is_ours) {
+        powers.insert(Power::EngineSocket);
+    }
+    powers
+}
+
+/// The images that an image was built on here, nearest first.
+async fn ancestors(engine: &dyn Engine, image_id: &str) -> Result<Vec<Ancestor>, EngineError> {
+    let mut ancestors: Vec<Ancestor> = Vec::new();
+    let mut parent = engine.image(image_id).await?.parent;
+    while let Some(id) = parent {
+        if ancestors.len() >= PARENTS_MAX || ancestors.iter().any(|known| known.id == id) {
+            break;
+        }
+        let facts = engine.image(&id).await?;
+        let names = facts.names;
+        ancestors.push(Ancestor { id, names });
+        parent = facts.parent;
+    }
+    Ok(ancestors)
 }

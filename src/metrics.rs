@@ -149,7 +149,7 @@ impl Metrics {
             registry: make.registry,
         };
         // What is alarmed on is there before it happens.
-        for what in ["event", "container"] {
+        for what in ["event", "container", "field"] {
             metrics.unreadable.with_label_values(&[what]);
         }
         for outcome in ["applied", "unchanged", "invalid"] {

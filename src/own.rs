@@ -11,6 +11,8 @@ use std::io::Read;
 
 use crate::container::{Container, ContainerId};
 use crate::engine::{Engine, EngineError, Listing};
+use crate::grant::Power;
+use crate::status::Surroundings;
 
 /// What is known of dockwarden's own container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +128,34 @@ async fn prove<'a>(
     // The name is only for show from here on.
     let _ = fs::write(COMMAND_NAME, before.trim_end());
     found.map_err(|error| error.chain())
+}
+
+/// Where this process stands, by what it is.
+///
+/// # Errors
+/// When its own container can't be inspected.
+pub async fn surroundings(engine: &dyn Engine, own: &Own) -> Result<Surroundings, EngineError> {
+    let mut surroundings = Surroundings {
+        own: own.ids(),
+        sees_host: *own == Own::None && engine.is_local(),
+        ..Surroundings::default()
+    };
+    for id in own.ids() {
+        let inspection = match engine.inspect(&id).await {
+            Err(EngineError::NotFound) => continue,
+            inspection => inspection?,
+        };
+        let paths = inspection
+            .powers
+            .into_iter()
+            .filter_map(|power| match power {
+                Power::Bind { path, .. } => Some(path),
+                _ => None,
+            });
+        surroundings.paths.extend(paths);
+        surroundings.volumes.extend(inspection.local_volumes);
+    }
+    Ok(surroundings)
 }
 
 async fn bearers<'a>(

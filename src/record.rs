@@ -1,12 +1,13 @@
 //! The audit record: what was judged and done about one container, as one JSON object.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::allowlist::{Action, Mode, Reason};
 use crate::container::ContainerId;
+use crate::grant::Power;
 
 /// What made dockwarden look at a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,6 +25,10 @@ pub enum Trigger {
     Rename,
     /// Its resources or restart policy changed.
     Update,
+    /// A program was executed in it.
+    Exec,
+    /// An image was given a name, lost one, came or went.
+    Image,
     /// A full list of all containers.
     Sweep,
     /// Another list came into force.
@@ -42,6 +47,8 @@ impl Trigger {
             Self::Unpause => "unpause",
             Self::Rename => "rename",
             Self::Update => "update",
+            Self::Exec => "exec",
+            Self::Image => "image",
             Self::Sweep => "sweep",
             Self::Reload => "reload",
             Self::Expiry => "expiry",
@@ -55,6 +62,8 @@ impl Trigger {
 pub enum Outcome {
     /// It was ended by us.
     Done,
+    /// It was removed before it could start.
+    NeverRan,
     /// It was ended by someone else while we were about to.
     Gone,
     /// Its own process ended before we could act.
@@ -65,28 +74,34 @@ pub enum Outcome {
     Escaped,
     /// Audit mode: nothing was done.
     AuditOnly,
+    /// It is allowed, by no rule but such with `audit = true`.
+    WouldDeny,
 }
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Done,
+        Self::NeverRan,
         Self::Gone,
         Self::EndedItself,
         Self::Failed,
         Self::Escaped,
         Self::AuditOnly,
+        Self::WouldDeny,
     ];
 
     /// The word in records and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
+            Self::NeverRan => "never-ran",
             Self::Gone => "gone",
             Self::EndedItself => "ended-itself",
             Self::Failed => "failed",
             Self::Escaped => "escaped",
             Self::AuditOnly => "audit-only",
+            Self::WouldDeny => "would-deny",
         }
     }
 }
@@ -114,6 +129,12 @@ pub struct Record {
     pub image_id: Option<String>,
     /// Its labels that say to what it belongs (Compose, Swarm, Kubernetes).
     pub labels: BTreeMap<String, String>,
+    /// What it can do beyond an ordinary container, where that was looked at.
+    #[serde(default)]
+    pub powers: Option<BTreeSet<Power>>,
+    /// The repo digests of its image, where they were looked at.
+    #[serde(default)]
+    pub image_digests: Vec<String>,
     /// `allowed`, `denied`, `unknown`.
     pub verdict: String,
     /// The rule that allows, or nearly does.
@@ -126,7 +147,7 @@ pub struct Record {
     pub trigger: Trigger,
     /// The mode in force.
     pub mode: Mode,
-    /// What was to be done; none for what is allowed.
+    /// What was to be done, or would be; none for what is allowed.
     pub action: Option<Action>,
     /// What became of it; none for what is allowed.
     pub outcome: Option<Outcome>,

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use crate::allowlist::{Allowlist, InvalidAllowlist, Mode, Verdict};
 use crate::container::{Container, ContainerId};
+use crate::together;
 
 /// A valid list with what is to be said of it.
 #[derive(Debug, Clone)]
@@ -19,14 +20,15 @@ pub struct LoadedList {
     pub hash: Arc<str>,
     /// When it was read.
     pub loaded_at: Timestamp,
-    /// When its rules expire, in order.
+    /// When its rules and its audit mode end, in order.
     expiries: Arc<[Timestamp]>,
 }
 
 impl LoadedList {
     /// Hashes a list that was read at `loaded_at`.
     pub fn new(list: Allowlist, loaded_at: Timestamp) -> Self {
-        let mut expiries: Vec<_> = list.rules.iter().filter_map(|rule| rule.expires).collect();
+        let rules = list.rules.iter().filter_map(|rule| rule.expires);
+        let mut expiries: Vec<_> = rules.chain(list.audit_until).collect();
         expiries.sort_unstable();
         Self {
             hash: list.hash().into(),
@@ -36,28 +38,19 @@ impl LoadedList {
         }
     }
 
-    /// The mode that it asks for, unless the operator asked for audit.
-    pub fn mode(&self, audit_only: bool) -> Mode {
+    /// The mode that it asks for at an instant, unless the operator asked for audit.
+    pub fn mode(&self, audit_only: bool, now: Timestamp) -> Mode {
         if audit_only {
             Mode::Audit
         } else {
-            self.list.mode
+            self.list.mode_at(now)
         }
     }
 
-    /// The instants after `from` at which a rule expires, and verdicts with it.
+    /// The instants after `from` at which a rule expires, and verdicts with it, or audit mode ends.
     pub fn expiries_after(&self, from: Timestamp) -> &[Timestamp] {
         let passed = self.expiries.partition_point(|expiry| *expiry <= from);
         &self.expiries[passed..]
-    }
-
-    /// The verdict on a container; unknown while what would decide it is still to be asked for.
-    pub fn judge(&self, container: &Container, now: Timestamp) -> Verdict {
-        let verdict = self.list.judge(container, now);
-        if verdict.is_denied() && container.image_is_open() {
-            return Verdict::Unknown;
-        }
-        verdict
     }
 }
 
@@ -104,6 +97,19 @@ pub struct RejectedList {
     pub at: Timestamp,
 }
 
+/// Where a dockwarden stands: what of the host is its own, and what it sees of the rest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// dockwarden's own containers.
+    pub own: BTreeSet<ContainerId>,
+    /// The paths of the host that its own container mounts.
+    pub paths: BTreeSet<String>,
+    /// The volumes that its own container mounts.
+    pub volumes: BTreeSet<String>,
+    /// Whether it sees the files of the engine's host.
+    pub sees_host: bool,
+}
+
 /// What enforcement is doing.
 #[derive(Debug, Clone)]
 pub struct Enforcement {
@@ -117,19 +123,28 @@ pub struct Enforcement {
     pub enforcing: bool,
     /// What keeps it from enforcing, where something does.
     pub hindrance: Option<String>,
-    /// dockwarden's own containers.
-    pub own: BTreeSet<ContainerId>,
+    /// Where this process stands.
+    pub surroundings: Arc<Surroundings>,
     /// When all containers were last listed and judged.
     pub last_sweep: Option<Timestamp>,
 }
 
 impl Enforcement {
-    /// The verdict on a container, dockwarden's own included.
+    /// The verdict on a container, dockwarden's own included and other containers aside.
     pub fn judge(&self, container: &Container, now: Timestamp) -> Verdict {
-        if self.own.contains(&container.id) {
+        if self.surroundings.own.contains(&container.id) {
             return Verdict::Own;
         }
-        self.in_force.judge(container, now)
+        self.in_force.list.judge(container, now)
+    }
+
+    /// The verdicts on all containers together, `max` included.
+    pub fn judge_all<'a>(
+        &self,
+        containers: impl IntoIterator<Item = &'a Container>,
+        now: Timestamp,
+    ) -> BTreeMap<ContainerId, Verdict> {
+        together::judge_all(&self.in_force.list, &self.surroundings.own, containers, now)
     }
 }
 

@@ -8,9 +8,9 @@ use std::path::Path;
 /// The rooms by floor, from the ground up. A room imports from lower floors, and from those
 /// further left on its own; those of floor 5 meet only in `app`.
 const FLOORS: &[&[&str]] = &[
-    &["pattern", "image", "container"],
+    &["pattern", "image", "grant", "container"],
     &["allowlist"],
-    &["status", "decide", "record"],
+    &["together", "status", "decide", "record"],
     &["engine", "metrics", "backoff"],
     &["follow", "look", "own", "journal"],
     &["docker", "reload", "inventory", "controller", "api"],

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Rule;
+use super::matching::{Facts, ImageMatch, Match, label_fits};
+use super::{Command, Rule};
 use crate::container::Container;
-use crate::image::Reference;
 
 /// A key of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -20,6 +20,12 @@ pub enum Key {
     Container,
     /// One entry of `labels`
     Labels,
+    /// `grants`
+    Grants,
+    /// `command`
+    Command,
+    /// `exec`
+    Exec,
     /// `expires`
     Expires,
 }
@@ -31,6 +37,9 @@ impl Key {
             Self::Image => "image",
             Self::Container => "container",
             Self::Labels => "labels",
+            Self::Grants => "grants",
+            Self::Command => "command",
+            Self::Exec => "exec",
             Self::Expires => "expires",
         }
     }
@@ -68,26 +77,30 @@ pub struct RuleCheck {
     pub keys: Vec<KeyCheck>,
 }
 
-/// Compares every key that `rule` gives with `container`.
-pub(super) fn check(
-    rule: &Rule,
-    container: &Container,
-    names: &[Reference],
-    now: Timestamp,
-) -> RuleCheck {
+/// Compares every key that `rule` gives with a container.
+pub(super) fn check(rule: &Rule, facts: &Facts<'_>, now: Timestamp) -> RuleCheck {
+    let container = facts.container;
     let mut keys = Vec::new();
     if !rule.image.is_empty() {
+        let fits = rule.image_fits(facts);
+        let content = match fits {
+            ImageMatch::WrongContent => container.image_id.as_deref(),
+            _ => None,
+        };
         keys.push(KeyCheck {
             key: Key::Image,
-            matches: rule.image_matches(names),
+            matches: fits == ImageMatch::Fits,
             wanted: any_of(&rule.image),
-            found: found_image(container),
+            found: match content {
+                Some(id) => format!("{} with the content `{id}`", found_image(container)),
+                None => found_image(container),
+            },
         });
     }
     if !rule.container.is_empty() {
         keys.push(KeyCheck {
             key: Key::Container,
-            matches: rule.container_matches(container),
+            matches: rule.container_fits(facts),
             wanted: any_of(&rule.container),
             found: quoted(container.name.as_deref()),
         });
@@ -96,9 +109,46 @@ pub(super) fn check(
         let value = container.labels.as_ref().and_then(|all| all.get(label));
         keys.push(KeyCheck {
             key: Key::Labels,
-            matches: Rule::label_matches(label, pattern, container),
+            matches: label_fits(label, pattern, container),
             wanted: format!("`{label}` = `{pattern}`"),
             found: quoted(value.map(String::as_str)),
+        });
+    }
+    if let Some(granted) = rule.granted() {
+        let granted: Vec<_> = granted.collect();
+        keys.push(KeyCheck {
+            key: Key::Grants,
+            matches: rule.grants_fit(container) == Match::Yes,
+            wanted: match granted.as_slice() {
+                [] => "nothing".to_owned(),
+                granted => all_of(granted),
+            },
+            found: match &container.powers {
+                None => "what is not known yet".to_owned(),
+                Some(powers) if powers.is_empty() => "nothing".to_owned(),
+                Some(powers) => all_of(&powers.iter().collect::<Vec<_>>()),
+            },
+        });
+    }
+    if rule.command == Command::Image {
+        let found = match container.runs_image_command {
+            None => "what is not known yet",
+            Some(true) => "the image's own command",
+            Some(false) => "another command",
+        };
+        keys.push(KeyCheck {
+            key: Key::Command,
+            matches: rule.command_fits(container) == Match::Yes,
+            wanted: "the image's own command".to_owned(),
+            found: found.to_owned(),
+        });
+    }
+    if !rule.exec {
+        keys.push(KeyCheck {
+            key: Key::Exec,
+            matches: rule.exec_fits(container),
+            wanted: "nothing executed".to_owned(),
+            found: quoted(container.foreign_exec.as_deref()),
         });
     }
     if let Some(expires) = rule.expires {
@@ -117,22 +167,32 @@ pub(super) fn check(
 }
 
 fn any_of(patterns: &[impl fmt::Display]) -> String {
-    let quoted: Vec<_> = patterns
-        .iter()
-        .map(|pattern| format!("`{pattern}`"))
-        .collect();
-    quoted.join(" or ")
+    joined(patterns, " or ")
 }
 
-/// A foreign text as it is shown: a label may hold a megabyte.
-fn quoted(text: Option<&str>) -> String {
-    const SHOWN: usize = 200;
+fn all_of(words: &[impl fmt::Display]) -> String {
+    joined(words, ", ")
+}
+
+fn joined(words: &[impl fmt::Display], between: &str) -> String {
+    let quoted: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
+    quoted.join(between)
+}
+
+/// A foreign text as it is shown, in quotes.
+pub(super) fn quoted(text: Option<&str>) -> String {
     match text {
         None => "nothing".to_owned(),
-        Some(text) => match text.char_indices().nth(SHOWN) {
-            None => format!("`{text}`"),
-            Some((end, _)) => format!("`{}…`", &text[..end]),
-        },
+        Some(text) => format!("`{}`", shortened(text)),
+    }
+}
+
+/// A foreign text cut to what can be shown: a label may hold a megabyte.
+pub(super) fn shortened(text: &str) -> String {
+    const SHOWN: usize = 200;
+    match text.char_indices().nth(SHOWN) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 

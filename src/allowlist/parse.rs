@@ -12,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostics::{Diagnostic, InvalidAllowlist};
-use super::{Action, Allowlist, Mode, Rule};
+use super::{Action, Allowlist, Command, Mode, OnCreate, Rule, STOP_TIMEOUT};
 use crate::image::ImagePattern;
 use crate::pattern::{Pattern, Reach};
 
@@ -151,8 +151,12 @@ impl Walk {
         Allowlist {
             version: 1,
             mode: mode.unwrap_or(Mode::Enforce),
+            audit_until: None,
             action: action.unwrap_or(Action::Kill),
+            stop_timeout: STOP_TIMEOUT,
+            on_create: OnCreate::Wait,
             allow_nothing,
+            defaults: None,
             rules,
         }
     }
@@ -262,7 +266,15 @@ impl Walk {
             image: self.images(table),
             container: self.containers(table),
             labels: self.labels(table),
+            grants: None,
+            default_grants: None,
+            max: None,
             expires: self.expires(table),
+            exec: true,
+            command: Command::Any,
+            keep_running: false,
+            build_steps: false,
+            audit: false,
             reason: self.text(table, "reason"),
         }
     }

@@ -13,8 +13,16 @@ pub enum Reason {
     NoRule,
     /// It was created without an image.
     NoImage,
+    /// A rule fits its image's name, and the content is not the one that the rule pins.
+    WrongContent,
+    /// A rule fits and does not grant what the container can do.
+    NotGranted,
+    /// Every rule that fits allows so many already.
+    OverMax,
     /// Only rules that have expired match it.
     Expired,
+    /// A rule fits and lets nobody execute anything in its containers, and someone did.
+    ForeignExec,
 }
 
 impl Reason {
@@ -23,7 +31,11 @@ impl Reason {
         match self {
             Self::NoRule => "no-rule",
             Self::NoImage => "no-image",
+            Self::WrongContent => "wrong-content",
+            Self::NotGranted => "not-granted",
+            Self::OverMax => "over-max",
             Self::Expired => "expired",
+            Self::ForeignExec => "foreign-exec",
         }
     }
 }
@@ -41,6 +53,8 @@ pub enum Verdict {
     Allowed {
         /// That rule's name.
         rule: Arc<str>,
+        /// No rule but such with `audit = true` matches.
+        would_deny: bool,
     },
     /// No rule allows it.
     Denied {
@@ -58,6 +72,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The verdict on one that would be one too many.
+    pub fn over_max(rule: &super::Rule) -> Self {
+        let most = rule.max.unwrap_or_default();
+        let detail = format!(
+            "rule `{}` matches but allows {most} at once, and older ones run: raise its `max`",
+            rule.name
+        );
+        Self::denied(Reason::OverMax, Some(rule.name.clone()), &detail)
+    }
+
     pub(super) fn denied(reason: Reason, rule: Option<Arc<str>>, detail: &str) -> Self {
         Self::Denied {
             reason,
@@ -82,7 +106,7 @@ impl Verdict {
     /// The rule that allows, or the one that nearly does.
     pub fn rule(&self) -> Option<&str> {
         match self {
-            Self::Allowed { rule } => Some(rule),
+            Self::Allowed { rule, .. } => Some(rule),
             Self::Denied { rule, .. } => rule.as_deref(),
             Self::Unknown | Self::Own => None,
         }

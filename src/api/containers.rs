@@ -1,6 +1,6 @@
 //! `GET /containers` and `GET /containers/{id or name}`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
@@ -16,7 +16,10 @@ use super::problem::Problem;
 use super::query::{self, Pairs};
 use super::{Shared, Sources, page};
 use crate::allowlist::{Reason, RuleCheck, Verdict};
-use crate::container::{Container, ContainerId, Port, State as ContainerState, is_grouping_label};
+use crate::container::{
+    Ancestor, Container, ContainerId, Port, State as ContainerState, is_grouping_label,
+};
+use crate::grant::Power;
 use crate::journal::Filter as RecordFilter;
 use crate::pattern::{Pattern, Reach};
 use crate::record::{Outcome, Record, Trigger};
@@ -59,8 +62,15 @@ pub(super) struct View {
     pub(super) started_at: Option<Timestamp>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) ports: Vec<Port>,
-    /// Not looked at yet.
-    pub(super) powers: Option<Vec<String>>,
+    /// What it can do beyond an ordinary container; null: not known yet.
+    pub(super) powers: Option<BTreeSet<Power>>,
+    /// The tags and repo digests of its image when it was first seen; null: not known yet.
+    pub(super) image_names: Option<Vec<String>>,
+    /// Whether it runs its image's own command; null: not known yet.
+    pub(super) runs_image_command: Option<bool>,
+    /// The images that its image was built on here, where a rule asks for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ancestors: Option<Vec<Ancestor>>,
     pub(super) verdict: &'static str,
     pub(super) rule: Option<String>,
     pub(super) reason: Option<Reason>,
@@ -119,10 +129,17 @@ pub(super) async fn list(
         if !snapshot.connected && !wants_page {
             return Err(Problem::engine_away(snapshot.as_of, now));
         }
-        let views = snapshot
-            .containers
-            .values()
-            .map(|container| view(container, &enforcement, sources.show_all_labels, now, &last));
+        let mut verdicts = enforcement.judge_all(snapshot.containers.values(), now);
+        let views = snapshot.containers.values().map(|container| {
+            let verdict = verdicts.remove(&container.id).unwrap_or(Verdict::Unknown);
+            view(
+                container,
+                &verdict,
+                &enforcement,
+                sources.show_all_labels,
+                &last,
+            )
+        });
         Listing {
             host: snapshot.host.clone(),
             as_of: snapshot.as_of,
@@ -161,9 +178,14 @@ pub(super) async fn one(
         }
         let container = find(&snapshot.containers, &name);
         let enforcement = sources.enforcement.borrow();
-        container.map(|container| View {
-            explanation: Some(enforcement.in_force.list.explain(container, now)),
-            ..view(container, &enforcement, sources.show_all_labels, now, &last)
+        let mut verdicts = enforcement.judge_all(snapshot.containers.values(), now);
+        container.map(|container| {
+            let verdict = verdicts.remove(&container.id).unwrap_or(Verdict::Unknown);
+            let show_all_labels = sources.show_all_labels;
+            View {
+                explanation: Some(enforcement.in_force.list.explain(container, now)),
+                ..view(container, &verdict, &enforcement, show_all_labels, &last)
+            }
         })
     };
     if let Some(view) = found {
@@ -204,12 +226,11 @@ fn find<'a>(containers: &'a BTreeMap<ContainerId, Container>, name: &str) -> Opt
 
 fn view(
     container: &Container,
+    verdict: &Verdict,
     enforcement: &Enforcement,
     show_all_labels: bool,
-    now: Timestamp,
     last: &BTreeMap<ContainerId, Arc<Record>>,
 ) -> View {
-    let verdict = enforcement.judge(container, now);
     let is_shown = |key: &str| {
         show_all_labels || is_grouping_label(key) || enforcement.in_force.list.looks_at_label(key)
     };
@@ -228,7 +249,10 @@ fn view(
         started_at: container.started_at,
         labels: labels.collect(),
         ports: container.ports.clone(),
-        powers: None,
+        powers: container.powers.clone(),
+        image_names: container.image_names.clone(),
+        runs_image_command: container.runs_image_command,
+        ancestors: container.ancestors.clone(),
         verdict: verdict.as_str(),
         rule: verdict.rule().map(str::to_owned),
         reason: verdict.reason(),

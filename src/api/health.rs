@@ -123,8 +123,11 @@ fn count_containers(sources: &Sources) {
         .map(|rule| (&*rule.name, 0))
         .collect();
     let mut denied_running = 0;
+    let verdicts = enforcement.judge_all(snapshot.containers.values(), now);
     for container in snapshot.containers.values() {
-        let verdict = enforcement.judge(container, now);
+        let Some(verdict) = verdicts.get(&container.id) else {
+            continue;
+        };
         *containers
             .entry((container.state, verdict.as_str()))
             .or_default() += 1;

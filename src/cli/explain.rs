@@ -1,5 +1,6 @@
 //! `dockwarden explain`: the verdict on one container, real, gone or imagined, rule by rule.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -84,7 +85,17 @@ fn say(judged: &(Container, Verdict), list: &LoadedList, output: Output) -> Answ
                 Verdict::Denied { reason, detail, .. } => {
                     format!("{name}: denied, {reason}: {detail}")
                 }
-                Verdict::Allowed { rule } => format!("{name}: allowed by rule `{rule}`"),
+                Verdict::Allowed {
+                    rule,
+                    would_deny: false,
+                } => {
+                    format!("{name}: allowed by rule `{rule}`")
+                }
+                Verdict::Allowed { rule, .. } => {
+                    format!(
+                        "{name}: allowed by rule `{rule}`, which only audits: it would be denied"
+                    )
+                }
                 Verdict::Unknown | Verdict::Own => format!("{name}: {}", verdict.as_str()),
             });
             for rule in &rules {
@@ -161,6 +172,11 @@ fn imagined(image: &str, name: Option<&str>, labels: &[String]) -> Result<Contai
     Ok(Container {
         name: Some(name.unwrap_or("imagined").to_owned()),
         image: Some(image.to_owned()),
+        // A digest that is typed is the content that is imagined.
+        image_names: Some(vec![image.to_owned()]),
+        powers: Some(BTreeSet::new()),
+        runs_image_command: Some(true),
+        ancestors: Some(Vec::new()),
         labels: Some(labels),
         ..Container::new(id)
     })

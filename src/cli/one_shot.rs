@@ -1,19 +1,21 @@
 //! What the one-shot commands share: the list, the engine, and a judged reading of it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
 
 use super::{BAD_USAGE, EngineArguments, Failure, NO_ENGINE};
-use crate::allowlist::Verdict;
-use crate::container::Container;
+use crate::allowlist::{Allowlist, Verdict};
+use crate::container::{Container, ContainerId};
 use crate::docker::Docker;
 use crate::engine::{Engine, EngineError};
-use crate::look::{self, Memory};
+use crate::look::{self, Asker, Memory};
 use crate::own;
 use crate::reload;
 use crate::status::LoadedList;
+use crate::together::judge_all;
 
 /// The list that a one-shot command judges by.
 #[derive(Debug, Args)]
@@ -48,36 +50,67 @@ pub(super) fn engine(arguments: &EngineArguments) -> Result<Docker, Failure> {
     Docker::new(&endpoint).map_err(|error| failure(&error))
 }
 
-/// All containers with their names, each with its verdict; by name, and those without one last.
+/// All containers with their verdicts; by name, and those without one last.
 pub(super) async fn judged(
     engine: &dyn Engine,
     list: &LoadedList,
 ) -> Result<Vec<(Container, Verdict)>, Failure> {
+    let list = &list.list;
+    let seen = see(engine, &|container| {
+        list.question(container, Timestamp::now())
+    })
+    .await?;
+    Ok(seen.judged(list))
+}
+
+/// All containers of a host.
+pub(super) struct Seen {
+    pub(super) containers: Vec<Container>,
+    /// dockwarden's own: in a container of its own, a command would count itself.
+    pub(super) own: BTreeSet<ContainerId>,
+}
+
+/// Reads all containers, and all that is asked about each.
+pub(super) async fn see(engine: &dyn Engine, asker: Asker<'_>) -> Result<Seen, Failure> {
     let listing = engine.list().await.map_err(|error| failure(&error))?;
-    // In a container of its own, a command would count itself.
-    let own = own::resolve(engine, &listing, None).await.ids();
-    let now = Timestamp::now();
-    let mut judged = Vec::new();
+    let own = own::resolve(engine, &listing, None).await;
+    let surroundings = own::surroundings(engine, &own).await;
+    let surroundings = surroundings.map_err(|error| failure(&error))?;
+    let mut containers = Vec::new();
     for container in listing.containers {
-        let completed = look::complete(engine, container.clone(), &mut Memory::default()).await;
-        let container = match completed {
-            Ok(None) => continue,
-            Ok(Some(container)) => container,
+        let mut memory = Memory::default();
+        let listed = container.clone();
+        let completed = look::complete(engine, listed, &mut memory, &surroundings, asker).await;
+        match completed {
+            Ok(None) => {}
+            Ok(Some(container)) => containers.push(container),
             Err(error) if error.is_connection() => return Err(failure(&error)),
             // One container's trouble is its own: what is open about it stays so.
-            Err(_) => container,
-        };
-        let verdict = if own.contains(&container.id) {
-            Verdict::Own
-        } else {
-            list.judge(&container, now)
-        };
-        judged.push((container, verdict));
+            Err(_) => containers.push(container),
+        }
     }
-    judged.sort_by(|(one, _), (other, _)| {
-        (one.name.is_none(), &one.name).cmp(&(other.name.is_none(), &other.name))
-    });
-    Ok(judged)
+    let own = surroundings.own;
+    Ok(Seen { containers, own })
+}
+
+impl Seen {
+    /// Each with its verdict; by name, and those without one last.
+    pub(super) fn judged(self, list: &Allowlist) -> Vec<(Container, Verdict)> {
+        let now = Timestamp::now();
+        let mut verdicts = judge_all(list, &self.own, &self.containers, now);
+        let mut judged: Vec<_> = self
+            .containers
+            .into_iter()
+            .map(|container| {
+                let verdict = verdicts.remove(&container.id).unwrap_or(Verdict::Unknown);
+                (container, verdict)
+            })
+            .collect();
+        judged.sort_by(|(one, _), (other, _)| {
+            (one.name.is_none(), &one.name).cmp(&(other.name.is_none(), &other.name))
+        });
+        judged
+    }
 }
 
 pub(super) fn failure(error: &EngineError) -> Failure {

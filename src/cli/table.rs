@@ -31,7 +31,11 @@ pub(super) fn say_containers<'a>(judged: impl IntoIterator<Item = &'a (Container
     table.set_header(["CONTAINER ID", "NAME", "IMAGE", "STATUS", "VERDICT", "WHY"]);
     for (container, verdict) in judged {
         let why = match verdict {
-            Verdict::Allowed { rule } => format!("rule {rule}"),
+            Verdict::Allowed {
+                rule,
+                would_deny: false,
+            } => format!("rule {rule}"),
+            Verdict::Allowed { rule, .. } => format!("rule {rule}, audit: would deny"),
             Verdict::Denied { reason, detail, .. } => format!("{reason}: {detail}"),
             Verdict::Unknown | Verdict::Own => String::new(),
         };

@@ -1,5 +1,5 @@
-//! One container under enforcement: look, judge, decide, act, put on record; again until it is
-//! settled. At most one task attends to a container at a time.
+//! One container under enforcement: look, judge, decide; end it (`end.rs`) and put it on record; again
+//! until it is settled. At most one task attends to a container at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,35 +8,25 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Context;
+use super::end::{Extra, INSPECT};
 use super::history::History;
-use super::subject::{Subject, span};
-use crate::allowlist::{Action, Verdict};
+use super::subject::Subject;
+use crate::allowlist::{Mode, Question, Verdict};
 use crate::backoff::Backoff;
-use crate::container::{Container, State};
-use crate::decide::{Step, decide};
-use crate::engine::{Acted, EngineError, Inspection, STOP_TIMEOUT};
-use crate::journal::Decision;
+use crate::container::Container;
+use crate::decide::{Policy, Step, decide};
+use crate::engine::EngineError;
 use crate::look;
 use crate::record::{Outcome, Trigger};
 use crate::status::Enforcement;
 
-/// What still runs this long after its verdict has escaped.
-const ESCAPED: Duration = Duration::from_secs(10);
-/// How long an end may take to show after the engine reported it.
-const CONFIRM: Duration = Duration::from_secs(10);
 /// How long after word of a start or a resumption a list may not show it yet.
 const RESUMED: Duration = Duration::from_secs(1);
 /// How soon such a list is read again.
 const LAG: Duration = Duration::from_millis(20);
-/// How long a record waits for the event of the death that it is about.
-const LATE_DEATH: Duration = Duration::from_secs(1);
-/// How long an event may come after the answer that it belongs to.
-const LATE_EVENT: Duration = Duration::from_millis(100);
-/// How long a record waits for what an inspection adds to it.
-const INSPECT: Duration = Duration::from_secs(2);
 
 /// When to look next.
-enum Next {
+pub(super) enum Next {
     /// Not before something happens.
     Settled,
     /// After this long, or when something happens.
@@ -85,21 +75,21 @@ pub(super) async fn attend(
 }
 
 /// One look and what follows from it.
-struct Attendance<'a> {
-    context: &'a Context,
-    subject: &'a Subject,
-    history: &'a mut History,
-    enforcement: Enforcement,
-    trigger: Trigger,
-    arrived: Instant,
+pub(super) struct Attendance<'a> {
+    pub(super) context: &'a Context,
+    pub(super) subject: &'a Subject,
+    pub(super) history: &'a mut History,
+    pub(super) enforcement: Enforcement,
+    pub(super) trigger: Trigger,
+    pub(super) arrived: Instant,
     /// The last start that was heard of before this look; a later one gets a look of its own.
-    started_at: Option<Timestamp>,
+    pub(super) started_at: Option<Timestamp>,
 }
 
 impl Attendance<'_> {
     async fn once(&mut self, listed: Option<Container>, backoff: &mut Backoff) -> Next {
         let id = &self.subject.id;
-        if self.enforcement.own.contains(id) {
+        if self.enforcement.surroundings.own.contains(id) {
             return Next::Settled;
         }
         let deaths = self.subject.heard().deaths;
@@ -107,42 +97,39 @@ impl Attendance<'_> {
             self.history.deaths = deaths;
             self.history.life_is_over();
         }
-        let container = match self.look(listed).await {
+        let mut container = match self.look(listed).await {
             Ok(Some(container)) => container,
             Ok(None) => {
+                self.context.seats.vacate(id);
                 self.put_early_end_on_record(None).await;
                 return Next::Settled;
             }
-            Err(error) => {
-                if matches!(error, EngineError::Unreadable(_)) {
-                    let unreadable = &self.context.metrics.unreadable;
-                    unreadable.with_label_values(&["container"]).inc();
-                }
-                tracing::warn!(
-                    id = id.short(),
-                    error = error.chain(),
-                    "container can't be looked at"
-                );
-                return Next::After(backoff.delay());
-            }
+            Err(error) => return self.unknown(&error, backoff),
         };
+        if let Err(error) = self.check_execs(&mut container).await {
+            return self.unknown(&error, backoff);
+        }
         self.history.looked_at = Some(Instant::now());
-        let verdict = self.enforcement.judge(&container, Timestamp::now());
-        let (mode, action) = (self.enforcement.mode, self.enforcement.in_force.list.action);
-        let step = decide(
-            &verdict,
-            container.state,
-            mode,
-            action,
-            self.history.failures,
-        );
+        let verdict = self.judge(&container).await;
+        let policy = Policy::of(&self.enforcement);
+        let failures = self.history.failures;
+        let step = if policy.removes(container.state) {
+            let list = &self.enforcement.in_force.list;
+            let at_create = list.judge_at_create(&container, Timestamp::now());
+            decide(&at_create, container.state, policy, failures)
+        } else {
+            decide(&verdict, container.state, policy, failures)
+        };
         let is_live = container.state.is_live();
+        self.subject
+            .keep_running(is_live && self.is_to_keep_running(&verdict));
         self.history.last = Some((container.clone(), verdict.clone()));
         match step {
             Step::Leave if is_live => {
                 self.history.denied_since = None;
-                if verdict.is_allowed() {
-                    self.record(&container, &verdict, None, Extra::default())
+                if let Verdict::Allowed { would_deny, .. } = verdict {
+                    let outcome = would_deny.then_some(Outcome::WouldDeny);
+                    self.put_at_leisure_on_record(container, &verdict, outcome)
                         .await;
                 } else if self.list_may_lag() {
                     return Next::After(LAG);
@@ -155,19 +142,92 @@ impl Attendance<'_> {
                 Next::Settled
             }
             Step::Report => {
-                self.record(
-                    &container,
-                    &verdict,
-                    Some(Outcome::AuditOnly),
-                    Extra::default(),
-                )
-                .await;
+                let outcome = Some(Outcome::AuditOnly);
+                self.put_at_leisure_on_record(container, &verdict, outcome)
+                    .await;
                 Next::Settled
             }
             Step::End(action) => {
                 self.end(&container, &verdict, action, deaths, backoff)
                     .await
             }
+        }
+    }
+
+    /// Nothing is done on what can't be known; it is asked again.
+    fn unknown(&self, error: &EngineError, backoff: &mut Backoff) -> Next {
+        if matches!(error, EngineError::Unreadable(_)) {
+            let unreadable = &self.context.metrics.unreadable;
+            unreadable.with_label_values(&["container"]).inc();
+        }
+        let id = self.subject.id.short();
+        tracing::warn!(id, error = error.chain(), "container can't be looked at");
+        Next::After(backoff.delay())
+    }
+
+    /// The verdict, `max` included.
+    async fn judge(&self, container: &Container) -> Verdict {
+        let now = Timestamp::now();
+        let verdict = self.enforcement.judge(container, now);
+        let list = &self.enforcement.in_force.list;
+        if !list.has_max() {
+            return verdict;
+        }
+        self.context
+            .seats
+            .judge(&self.context.engine, list, container, verdict, now)
+            .await
+    }
+
+    fn is_to_keep_running(&self, verdict: &Verdict) -> bool {
+        let rule = match verdict {
+            Verdict::Allowed { rule, .. } => self.enforcement.in_force.list.rule(rule),
+            _ => None,
+        };
+        self.enforcement.mode == Mode::Enforce && rule.is_some_and(|rule| rule.keep_running)
+    }
+
+    /// Puts on record what is left to run. There is time to find out all about it: as it was when
+    /// first seen is as it is remembered.
+    async fn put_at_leisure_on_record(
+        &mut self,
+        mut container: Container,
+        verdict: &Verdict,
+        outcome: Option<Outcome>,
+    ) {
+        if self.is_on_record(verdict.reason(), outcome) {
+            return;
+        }
+        let engine = self.context.engine.as_ref();
+        let surroundings = &self.enforcement.surroundings;
+        let listed = container.clone();
+        let memory = &mut self.history.memory;
+        let call = look::complete(engine, listed, memory, surroundings, &look::everything);
+        let call = tokio::time::timeout(INSPECT, self.context.slots.call(call));
+        if let Ok(Ok(Some(completed))) = call.await {
+            container = completed;
+        }
+        self.count_unknown_fields();
+        self.record(&container, verdict, outcome, Extra::default())
+            .await;
+    }
+
+    /// A newer engine's fields never decide, and are told.
+    fn count_unknown_fields(&mut self) {
+        let inspection = self.history.memory.inspection();
+        let count = inspection.map_or(0, |inspection| inspection.unknown_fields);
+        if count > 0 && !std::mem::replace(&mut self.history.told_of_fields, true) {
+            let unreadable = self
+                .context
+                .metrics
+                .unreadable
+                .with_label_values(&["field"]);
+            unreadable.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+            tracing::warn!(
+                id = self.subject.id.short(),
+                count,
+                "fields of a container that this version does not know were not looked at"
+            );
         }
     }
 
@@ -185,8 +245,12 @@ impl Attendance<'_> {
     /// The container as it is now. What a full list showed is good enough for leaving it alone.
     async fn look(&mut self, listed: Option<Container>) -> Result<Option<Container>, EngineError> {
         let engine = self.context.engine.as_ref();
+        let enforcement = &self.enforcement;
+        let surroundings = &enforcement.surroundings;
+        let memory = &mut self.history.memory;
+        let asker = |container: &Container| ask(enforcement, container);
         if let Some(listed) = listed {
-            let call = look::complete(engine, listed, &mut self.history.memory);
+            let call = look::complete(engine, listed, memory, surroundings, &asker);
             let container = self.context.slots.call(call).await?;
             if let Some(container) = container
                 && !self
@@ -197,290 +261,22 @@ impl Attendance<'_> {
                 return Ok(Some(container));
             }
         }
-        let call = look::look(engine, &self.subject.id, &mut self.history.memory);
+        let memory = &mut self.history.memory;
+        let call = look::look(engine, &self.subject.id, memory, surroundings, &asker);
         let looked = self.context.slots.call(call).await;
         match looked {
             Err(EngineError::NotFound) => Ok(None),
             result => result,
         }
     }
-
-    /// Ends a denied container, and stays with it until it is.
-    async fn end(
-        &mut self,
-        container: &Container,
-        verdict: &Verdict,
-        action: Action,
-        deaths: u64,
-        backoff: &mut Backoff,
-    ) -> Next {
-        let since = *self.history.denied_since.get_or_insert_with(Instant::now);
-        let (context, subject) = (self.context, self.subject);
-        let escaped_at = match action {
-            // A stop may take that long by design.
-            Action::Stop => since + STOP_TIMEOUT + ESCAPED,
-            _ => since + ESCAPED,
-        };
-        let judged_by = (
-            self.enforcement.in_force.hash.clone(),
-            self.enforcement.mode,
-        );
-        let call = context.slots.call(async {
-            let is_outdated = {
-                let now = context.enforcement.borrow();
-                (&now.in_force.hash, now.mode) != (&judged_by.0, judged_by.1)
-            };
-            if is_outdated {
-                // The wait for a slot outlived the verdict: another list may allow it.
-                return Ok(None);
-            }
-            let acted = context.engine.act(&subject.id, action).await;
-            let acted = acted.map_err(|error| error.chain())?;
-            confirm(context, subject, action, acted, deaths)
-                .await
-                .map(Some)
-        });
-        let mut call = std::pin::pin!(call);
-        let in_time = tokio::select! {
-            biased;
-            result = &mut call => Some(result),
-            () = tokio::time::sleep_until(escaped_at) => None,
-        };
-        let result = match in_time {
-            Some(result) => result,
-            None => {
-                let record = self.put_escape_on_record(container, verdict, action);
-                tokio::join!(record, call).1
-            }
-        };
-        match result {
-            Ok(None) => Next::After(Duration::ZERO),
-            Ok(Some(outcome)) => {
-                let reaction = self.arrived.elapsed();
-                self.put_end_on_record(container, verdict, action, outcome, reaction)
-                    .await;
-                Next::Settled
-            }
-            Err(error) => {
-                let extra = Extra {
-                    error: Some(error),
-                    action: Some(action),
-                    ..Extra::default()
-                };
-                self.record(container, verdict, Some(Outcome::Failed), extra)
-                    .await;
-                self.history.failures += 1;
-                Next::After(backoff.delay())
-            }
-        }
-    }
-
-    async fn put_end_on_record(
-        &mut self,
-        container: &Container,
-        verdict: &Verdict,
-        action: Action,
-        outcome: Outcome,
-        reaction: Duration,
-    ) {
-        let mut outcome = outcome;
-        if action != Action::Pause && self.hear_death().await && outcome == Outcome::Gone {
-            outcome = self.who_ended_it().await;
-        }
-        // The engine's own times and the restart policy; a container that is gone has neither.
-        let engine = &self.context.engine;
-        let call = self.context.slots.call(engine.inspect(&self.subject.id));
-        let inspection = match tokio::time::timeout(INSPECT, call).await {
-            Ok(Ok(inspection)) => inspection,
-            _ => Inspection::default(),
-        };
-        let heard = self.subject.heard().lived();
-        let lived = match action {
-            Action::Pause => None,
-            _ => span(inspection.started_at, inspection.finished_at).or(heard),
-        };
-        let extra = Extra {
-            action: Some(action),
-            restart_policy: inspection.restart_policy,
-            lived,
-            reaction: Some(reaction),
-            ..Extra::default()
-        };
-        self.record(container, verdict, Some(outcome), extra).await;
-        // A start that was heard of only now, and before this death, began the life that is over.
-        let (started_at, died_at) = {
-            let heard = self.subject.heard();
-            (heard.started_at, heard.died_at)
-        };
-        if started_at <= died_at {
-            self.started_at = self.started_at.max(started_at);
-        }
-        self.settle_life();
-    }
-
-    /// Waits for word of a death that shows already: events may trail what the engine answers,
-    /// and only they tell this life from the next one.
-    async fn hear_death(&self) -> bool {
-        let before = self.history.deaths;
-        let is_start_heard = self.started_at > self.history.settled_start;
-        let is_heard = || {
-            let heard = self.subject.heard();
-            heard.deaths > before || (is_start_heard && heard.lived().is_some())
-        };
-        let heard = async {
-            while !is_heard() {
-                self.subject.wake.notified().await;
-            }
-        };
-        tokio::time::timeout(LATE_DEATH, heard).await.is_ok()
-    }
-
-    /// What became of one that is dead without our doing. The engine tells of a signal when it was
-    /// sent, which may be shortly after it tells of the death.
-    async fn who_ended_it(&self) -> Outcome {
-        let signal = async {
-            while !self.subject.heard().was_signalled {
-                self.subject.wake.notified().await;
-            }
-        };
-        match tokio::time::timeout(LATE_EVENT, signal).await {
-            Ok(()) => Outcome::Gone,
-            Err(_) => Outcome::EndedItself,
-        }
-    }
-
-    /// A denied container that ended before anything could be done is on record all the same, by
-    /// what was known of it before where it is gone by now.
-    async fn put_early_end_on_record(&mut self, container: Option<&Container>) {
-        let is_new_start = self.started_at > self.history.settled_start;
-        let last = self.history.last.clone();
-        let known = match (container, last) {
-            (Some(container), Some((_, verdict))) => Some((container.clone(), verdict)),
-            (_, last) => last,
-        };
-        if let (Trigger::Start | Trigger::Restart, true, Some((container, verdict))) =
-            (self.trigger, is_new_start, known)
-            && verdict.is_denied()
-        {
-            let extra = Extra {
-                lived: self.subject.heard().lived(),
-                ..Extra::default()
-            };
-            let outcome = Some(self.who_ended_it().await);
-            self.record(&container, &verdict, outcome, extra).await;
-        }
-        self.settle_life();
-    }
-
-    async fn put_escape_on_record(
-        &mut self,
-        container: &Container,
-        verdict: &Verdict,
-        action: Action,
-    ) {
-        let looked = self.context.engine.look(&self.subject.id).await;
-        if let Ok(Some(now)) = looked
-            && now.state.is_live()
-        {
-            let extra = Extra {
-                action: Some(action),
-                ..Extra::default()
-            };
-            self.record(container, verdict, Some(Outcome::Escaped), extra)
-                .await;
-        }
-    }
-
-    /// Puts a decision on record, once a life, reason, outcome and list.
-    async fn record(
-        &mut self,
-        container: &Container,
-        verdict: &Verdict,
-        outcome: Option<Outcome>,
-        extra: Extra,
-    ) {
-        let in_force = &self.enforcement.in_force;
-        let reason = verdict.reason();
-        if self.history.is_on_record(reason, outcome, &in_force.hash) {
-            return;
-        }
-        let entry = (reason, outcome, in_force.hash.clone());
-        self.history.on_record.push(entry);
-        let decision = Decision {
-            container: container.clone(),
-            verdict: verdict.clone(),
-            trigger: self.trigger,
-            mode: self.enforcement.mode,
-            action: outcome.map(|_| extra.action.unwrap_or(in_force.list.action)),
-            outcome,
-            error: extra.error,
-            restart_policy: extra.restart_policy,
-            lived: extra.lived,
-            reaction: extra.reaction,
-            allowlist_hash: in_force.hash.clone(),
-        };
-        self.context.journal.record(decision).await;
-    }
-
-    fn settle_life(&mut self) {
-        self.history.settled_start = self.started_at;
-        self.history.deaths = self.subject.heard().deaths;
-        self.history.life_is_over();
-    }
 }
 
-/// What only some records have.
-#[derive(Default)]
-struct Extra {
-    action: Option<Action>,
-    error: Option<String>,
-    restart_policy: Option<String>,
-    lived: Option<Duration>,
-    reaction: Option<Duration>,
-}
-
-/// Waits until what the engine reported shows. Its word alone is not enough: a kill of a
-/// restarting container answers "done" and sends no signal.
-async fn confirm(
-    context: &Context,
-    subject: &Subject,
-    action: Action,
-    acted: Acted,
-    deaths_before: u64,
-) -> Result<Outcome, String> {
-    let outcome = match acted {
-        Acted::Done => Outcome::Done,
-        Acted::NotNeeded | Acted::Gone => Outcome::Gone,
-    };
-    let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(500));
-    let deadline = Instant::now() + CONFIRM;
-    loop {
-        if action != Action::Pause && subject.heard().deaths > deaths_before {
-            return Ok(outcome);
-        }
-        let still_live = match context.engine.look(&subject.id).await {
-            Ok(None) => None,
-            Ok(Some(container)) if action == Action::Pause && container.state == State::Paused => {
-                None
-            }
-            Ok(Some(container)) => container.state.is_live().then_some(container.state),
-            Err(error) if error.is_connection() => return Err(error.chain()),
-            // Not readable: it may be alive.
-            Err(_) => Some(State::Unknown),
-        };
-        let Some(state) = still_live else {
-            return Ok(outcome);
-        };
-        if acted != Acted::Done || Instant::now() >= deadline {
-            let state = state.as_str();
-            return Err(format!(
-                "the engine answered to `{}`, and it is still {state}",
-                action.as_str()
-            ));
-        }
-        tokio::select! {
-            () = tokio::time::sleep(backoff.delay()) => {}
-            () = subject.wake.notified() => {}
-        }
-    }
+/// What must be asked before a container can be judged: now, and when it starts.
+fn ask(enforcement: &Enforcement, container: &Container) -> Option<Question> {
+    let (list, now) = (&enforcement.in_force.list, Timestamp::now());
+    let is_removed = Policy::of(enforcement).removes(container.state);
+    let at_create = is_removed.then(|| list.question_at_create(container, now));
+    at_create
+        .flatten()
+        .or_else(|| list.question(container, now))
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::allowlist::{Reason, Verdict};
 use crate::container::Container;
-use crate::decide::{Step, decide};
+use crate::decide::{Policy, Step, decide};
 use crate::look::Memory;
 use crate::record::Outcome;
 use crate::status::Enforcement;
@@ -29,6 +29,10 @@ pub(super) struct History {
     pub(super) looked_at: Option<Instant>,
     pub(super) denied_since: Option<Instant>,
     pub(super) failures: u32,
+    /// Execs that were told of and not looked at yet.
+    pub(super) execs: Vec<Option<Arc<str>>>,
+    /// The fields of it that are not known were counted.
+    pub(super) told_of_fields: bool,
 }
 
 impl History {
@@ -41,6 +45,9 @@ impl History {
         now: Timestamp,
         listed_since: Instant,
     ) -> bool {
+        if Policy::of(enforcement).removes(container.state) {
+            return true;
+        }
         if !container.state.is_live() {
             // A list that is older than the last look says nothing about the life seen then.
             if self
@@ -52,23 +59,26 @@ impl History {
             return false;
         }
         let mut container = container.clone();
-        if !self.memory.recall(&mut container) {
-            return true;
-        }
+        self.memory.recall(&mut container);
         let verdict = enforcement.judge(&container, now);
         let list = &enforcement.in_force;
         let reason = verdict.reason();
         let step = decide(
             &verdict,
             container.state,
-            enforcement.mode,
-            list.list.action,
+            Policy::of(enforcement),
             self.failures,
         );
-        match step {
-            Step::Leave => verdict.is_allowed() && !self.is_on_record(None, None, &list.hash),
-            Step::Report => !self.is_on_record(reason, Some(Outcome::AuditOnly), &list.hash),
-            Step::End(_) => true,
+        match (step, &verdict) {
+            (Step::Leave, Verdict::Unknown) => true,
+            (Step::Leave, Verdict::Allowed { rule, would_deny }) => {
+                let outcome = would_deny.then_some(Outcome::WouldDeny);
+                let forbids_exec = list.list.rule(rule).is_some_and(|rule| !rule.exec);
+                forbids_exec || !self.is_on_record(None, outcome, &list.hash)
+            }
+            (Step::Leave, _) => false,
+            (Step::Report, _) => !self.is_on_record(reason, Some(Outcome::AuditOnly), &list.hash),
+            (Step::End(_), _) => true,
         }
     }
 
@@ -89,5 +99,6 @@ impl History {
         self.on_record.clear();
         self.denied_since = None;
         self.failures = 0;
+        self.memory.forget_execs();
     }
 }

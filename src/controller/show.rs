@@ -18,7 +18,7 @@ impl Controller {
             self.own.hindrance()
         };
         self.context.enforcement.send_modify(|enforcement| {
-            enforcement.mode = enforcement.in_force.mode(audit_only);
+            enforcement.mode = enforcement.in_force.mode(audit_only, Timestamp::now());
             enforcement.enforcing = hindrance.is_none() && enforcement.mode == Mode::Enforce;
             enforcement.hindrance = hindrance;
         });

@@ -1,7 +1,7 @@
 //! A container's mailbox: what was heard of it, and why it is to be looked at. Filled by the
 //! controller's loop, emptied by the container's task.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,6 +11,9 @@ use tokio::time::Instant;
 use crate::container::{Container, ContainerId};
 use crate::engine::{Change, ChangeKind};
 use crate::record::Trigger;
+
+/// How many execs of a container may wait to be looked at.
+const EXECS_MAX: usize = 256;
 
 /// A container's mailbox: what was heard of it since its task last looked.
 pub(super) struct Subject {
@@ -28,6 +31,12 @@ pub(super) struct Heard {
     pub(super) deaths: u64,
     /// A signal or a stop was sent since its last start.
     pub(super) was_signalled: bool,
+    /// It was removed.
+    pub(super) is_destroyed: bool,
+    /// It runs, and a rule says that it is to be started again when it stops by itself.
+    pub(super) is_kept_running: bool,
+    /// Programs that were executed in it, by the execs' ids.
+    execs: Vec<Option<Arc<str>>>,
 }
 
 /// A reason to look.
@@ -65,6 +74,13 @@ impl Subject {
                 // Whoever waits for this death looks again at once.
                 self.wake.notify_one();
             }
+            // One that is not looked at in time counts as foreign.
+            ChangeKind::ExecStart if heard.execs.len() >= EXECS_MAX => heard.execs[0] = None,
+            ChangeKind::ExecStart => heard.execs.push(change.exec.clone()),
+            ChangeKind::Destroy => {
+                heard.is_destroyed = true;
+                self.wake.notify_one();
+            }
             ChangeKind::Kill | ChangeKind::Stop => {
                 heard.was_signalled = true;
                 // The word of a signal may come after that of the death it caused.
@@ -96,6 +112,16 @@ impl Subject {
         }
         drop(heard);
         self.wake.notify_one();
+    }
+
+    /// Says whether it is to be started again when it stops by itself.
+    pub(super) fn keep_running(&self, is_kept: bool) {
+        self.heard().is_kept_running = is_kept;
+    }
+
+    /// The execs that were told of since they were last taken.
+    pub(super) fn take_execs(&self) -> Vec<Option<Arc<str>>> {
+        std::mem::take(&mut self.heard().execs)
     }
 
     pub(super) fn is_marked(&self) -> bool {

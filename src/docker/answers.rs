@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::powers::{self, EngineDefaults};
 use crate::container::{Container, ContainerId, Port, State};
-use crate::engine::{Change, ChangeKind, EngineInfo, Inspection, Message};
+use crate::engine::{Change, ChangeKind, EngineInfo, Exec, ImageFacts, Inspection, Message};
 
 /// An element of `GET /containers/json`. `None` without a full id.
 pub(super) fn listed(element: &Value) -> Option<Container> {
@@ -69,42 +70,98 @@ fn port(value: &Value) -> Option<Port> {
 }
 
 /// The answer to `GET /containers/{id}/json`.
-pub(super) fn inspected(answer: &Value) -> Inspection {
+pub(super) fn inspected(answer: &Value, defaults: &EngineDefaults) -> Inspection {
     let state = answer.get("State");
-    let time = |key| {
-        state
-            .and_then(|state| state.get(key))
-            .and_then(Value::as_str)
-            .and_then(instant)
-    };
+    let time = |key| state.and_then(|state| instant(state, key));
+    let config = |key| answer.get("Config").and_then(|config| text(config, key));
+    let found = powers::read(answer, defaults);
     Inspection {
-        image: answer
-            .get("Config")
-            .and_then(|config| text(config, "Image")),
+        name: text(answer, "Name").and_then(|name| own_name(&name)),
+        image: config("Image"),
+        created_at: instant(answer, "Created"),
         started_at: time("StartedAt"),
         finished_at: time("FinishedAt"),
         restart_policy: answer
             .pointer("/HostConfig/RestartPolicy")
             .and_then(|policy| text(policy, "Name"))
             .filter(|name| !name.is_empty()),
+        powers: found.powers,
+        joins: found.joins,
+        local_volumes: found.local_volumes,
+        unknown_fields: found.unknown_fields,
+        command: text(answer, "Path")
+            .filter(|path| !path.is_empty())
+            .into_iter()
+            .chain(texts(answer, "Args"))
+            .collect(),
+        user: config("User").unwrap_or_default(),
+        execs: texts(answer, "ExecIDs").into_iter().collect(),
     }
 }
 
 /// A time; the engine says "never" as the year 1.
-fn instant(text: &str) -> Option<Timestamp> {
-    text.parse()
-        .ok()
-        .filter(|time: &Timestamp| *time > Timestamp::UNIX_EPOCH)
+fn instant(value: &Value, key: &str) -> Option<Timestamp> {
+    let time: Timestamp = value.get(key)?.as_str()?.parse().ok()?;
+    (time > Timestamp::UNIX_EPOCH).then_some(time)
 }
 
-/// The tags and repo digests in the answer to `GET /images/{id}/json`.
-pub(super) fn image_names(answer: &Value) -> Vec<String> {
-    ["RepoTags", "RepoDigests"]
-        .iter()
-        .filter_map(|key| answer.get(key)?.as_array())
-        .flatten()
-        .filter_map(|name| Some(name.as_str()?.to_owned()))
-        .collect()
+/// The answer to `GET /images/{id}/json`.
+pub(super) fn image(answer: &Value) -> ImageFacts {
+    let config = answer.get("Config");
+    let of_config = |key| config.map(|config| texts(config, key)).unwrap_or_default();
+    let names = texts(answer, "RepoTags").into_iter();
+    ImageFacts {
+        names: names.chain(texts(answer, "RepoDigests")).collect(),
+        parent: text(answer, "Parent").filter(|parent| !parent.is_empty()),
+        command: config.map(|_| [of_config("Entrypoint"), of_config("Cmd")].concat()),
+        health_check: config.and_then(health_check),
+    }
+}
+
+/// What the engine executes for the health check of an image's configuration.
+fn health_check(config: &Value) -> Option<Vec<String>> {
+    let test = config
+        .get("Healthcheck")
+        .map(|check| texts(check, "Test"))?;
+    let (kind, rest) = test.split_first()?;
+    match kind.as_str() {
+        "CMD" => Some(rest.to_vec()),
+        "CMD-SHELL" => {
+            let mut shell = texts(config, "Shell");
+            if shell.is_empty() {
+                shell = vec!["/bin/sh".to_owned(), "-c".to_owned()];
+            }
+            Some([shell.as_slice(), rest].concat())
+        }
+        _ => None,
+    }
+}
+
+/// The answer to `GET /exec/{id}/json`.
+pub(super) fn exec(answer: &Value) -> Exec {
+    let process = answer.get("ProcessConfig").unwrap_or(&Value::Null);
+    Exec {
+        container_id: text(answer, "ContainerID").unwrap_or_default(),
+        command: text(process, "entrypoint")
+            .into_iter()
+            .chain(texts(process, "arguments"))
+            .collect(),
+        user: text(process, "user").unwrap_or_default(),
+        privileged: process.get("privileged").and_then(Value::as_bool) != Some(false),
+        has_started: answer.get("Running").and_then(Value::as_bool) != Some(false)
+            || answer.get("ExitCode").is_some_and(Value::is_number),
+    }
+}
+
+/// What is ordinary on the engine that gave this answer to `GET /info`.
+pub(super) fn defaults(answer: &Value, socket: Option<String>) -> EngineDefaults {
+    // A filtering proxy may hide them, and then nothing is held against a container for that.
+    let options = texts(answer, "SecurityOptions");
+    EngineDefaults {
+        host_cgroupns: !options.iter().any(|option| option == "name=cgroupns"),
+        runtime: text(answer, "DefaultRuntime"),
+        socket,
+    }
 }
 
 /// The answer to `GET /info`, or to `GET /version`.
@@ -128,10 +185,15 @@ pub(super) fn command_names(answer: &Value) -> Vec<String> {
         .collect()
 }
 
-/// An object of the event stream; `None` where it is not about a container.
+/// An object of the event stream; `None` where it is about neither a container nor an image's name.
 pub(super) fn message(event: &Value) -> Option<Message> {
+    const RENAMING: [&str; 7] = ["tag", "untag", "pull", "load", "import", "delete", "remove"];
     match event.get("Type").and_then(Value::as_str) {
         Some("container") => Some(change(event).map_or(Message::Unreadable, Message::Change)),
+        Some("image") => {
+            let action = event.get("Action").and_then(Value::as_str)?;
+            RENAMING.contains(&action).then_some(Message::Images)
+        }
         Some(_) => None,
         None => Some(Message::Unreadable),
     }
@@ -148,21 +210,29 @@ fn change(event: &Value) -> Option<Change> {
         id: ContainerId::parse(id)?,
         kind: change_kind(event.get("Action")?.as_str()?),
         time,
+        exec: event
+            .pointer("/Actor/Attributes/execID")
+            .and_then(Value::as_str)
+            .map(Into::into),
     })
 }
 
 fn change_kind(action: &str) -> ChangeKind {
     use ChangeKind::{
-        Create, Destroy, Die, Kill, Other, Pause, Rename, Restart, Start, Stop, Unpause, Update,
+        Create, Destroy, Die, ExecStart, Kill, Other, Pause, Rename, Restart, Start, Stop, Unpause,
+        Update,
     };
     match action {
         // Podman's words for the same.
         "died" => return Die,
         "remove" => return Destroy,
+        "exec" => return ExecStart,
+        // What is executed is part of the word.
+        action if action.starts_with("exec_start:") => return ExecStart,
         _ => {}
     }
     [
-        Create, Start, Restart, Unpause, Rename, Update, Pause, Die, Destroy, Stop, Kill,
+        Create, Start, Restart, Unpause, Rename, Update, ExecStart, Pause, Die, Destroy, Stop, Kill,
     ]
     .into_iter()
     .find(|kind| kind.as_str() == action)
@@ -171,6 +241,14 @@ fn change_kind(action: &str) -> ChangeKind {
 
 fn text(value: &Value, key: &str) -> Option<String> {
     Some(value.get(key)?.as_str()?.to_owned())
+}
+
+fn texts(value: &Value, key: &str) -> Vec<String> {
+    let texts = value.get(key).and_then(Value::as_array);
+    let texts = texts.into_iter().flatten();
+    texts
+        .filter_map(|text| Some(text.as_str()?.to_owned()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -219,7 +297,8 @@ mod tests {
         for (action, kind) in [
             ("died", ChangeKind::Die),
             ("remove", ChangeKind::Destroy),
-            ("exec_start: x", ChangeKind::Other),
+            ("exec_start: x", ChangeKind::ExecStart),
+            ("exec_create: x", ChangeKind::Other),
         ] {
             let Some(Message::Change(change)) = message(&event("container", action)) else {
                 panic!("a change");
@@ -236,13 +315,17 @@ mod tests {
 
     #[test]
     fn never_is_no_time() {
-        let inspection = inspected(&json!({
-            "Config": {"Image": "nginx"},
-            "State": {"StartedAt": "2026-11-21T04:31:00.123456789Z", "FinishedAt": "0001-01-01T00:00:00Z"},
-            "HostConfig": {"RestartPolicy": {"Name": "always"}},
-        }));
+        let inspection = inspected(
+            &json!({
+                "Config": {"Image": "nginx"},
+                "State": {"StartedAt": "2026-11-21T04:31:00.123456789Z", "FinishedAt": "0001-01-01T00:00:00Z"},
+                "HostConfig": {"RestartPolicy": {"Name": "always"}},
+            }),
+            &EngineDefaults::default(),
+        );
         assert!(inspection.started_at.is_some() && inspection.finished_at.is_none());
         assert_eq!(inspection.restart_policy.as_deref(), Some("always"));
-        assert_eq!(inspected(&json!(5)), Inspection::default());
+        let nothing = inspected(&json!(5), &EngineDefaults::default());
+        assert_eq!(nothing.powers.len(), 1, "what can't be seen is not granted");
     }
 }

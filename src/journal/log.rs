@@ -217,6 +217,8 @@ mod tests {
             image: None,
             image_id: None,
             labels: [("com.docker.compose.project".to_owned(), "x".repeat(500))].into(),
+            powers: None,
+            image_digests: Vec::new(),
             verdict: "denied".to_owned(),
             rule: None,
             reason: None,

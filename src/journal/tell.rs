@@ -41,6 +41,23 @@ pub(super) fn tell(decision: &Decision) {
             lived_ms,
             "container was ended"
         ),
+        Some(Outcome::NeverRan) => tracing::warn!(
+            id,
+            name,
+            image,
+            reason,
+            detail,
+            trigger,
+            "container was removed before it ran"
+        ),
+        Some(Outcome::WouldDeny) => tracing::warn!(
+            id,
+            name,
+            image,
+            rule,
+            trigger,
+            "container was allowed by a rule that only audits: it would be denied"
+        ),
         Some(Outcome::Gone) => tracing::warn!(
             id,
             name,

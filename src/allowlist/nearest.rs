@@ -1,0 +1,144 @@
+//! Why a container is denied: the nearest rule, and the one edit that would allow it.
+
+use jiff::Timestamp;
+
+use super::matching::{Facts, ImageMatch, label_fits};
+use super::{Allowlist, Reason, Rule, Verdict, explain};
+use crate::container::Container;
+
+/// How far a rule is from matching. What it says about who a container is counts before what it
+/// says about what that one may do.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Distance {
+    identity: usize,
+    rest: usize,
+}
+
+/// The verdict on a container that no rule matches.
+pub(super) fn denial(list: &Allowlist, facts: &Facts<'_>, now: Timestamp) -> Verdict {
+    let nearest = list
+        .in_order()
+        .map(|rule| (distance(rule, facts, now), rule))
+        .min_by(|(one, _), (other, _)| one.cmp(other));
+    match nearest {
+        Some((Distance { identity: 0, .. }, rule)) => of_a_kind(rule, facts, now),
+        Some((distance, rule))
+            if distance.identity == 1 && distance.rest == 0 && is_close(rule) =>
+        {
+            let name = Some(rule.name.clone());
+            Verdict::denied(Reason::NoRule, name, &one_miss(rule, facts, now))
+        }
+        _ => Verdict::denied(Reason::NoRule, None, &no_rule(list, facts.container)),
+    }
+}
+
+/// Whether more than the key that misses speaks for a rule.
+fn is_close(rule: &Rule) -> bool {
+    let keys = usize::from(!rule.image.is_empty())
+        + usize::from(!rule.container.is_empty())
+        + rule.labels.len();
+    keys > 1
+}
+
+fn distance(rule: &Rule, facts: &Facts<'_>, now: Timestamp) -> Distance {
+    let container = facts.container;
+    let labels = rule.labels.iter();
+    let image = rule.image_fits(facts);
+    let identity = usize::from(!rule.container_fits(facts))
+        + labels
+            .filter(|(key, pattern)| !label_fits(key, pattern, container))
+            .count()
+        + usize::from(matches!(image, ImageMatch::Misses | ImageMatch::Open(_)));
+    let rest = usize::from(image == ImageMatch::WrongContent)
+        + rule.missing_grants(container).len()
+        + usize::from(!is_command_fine(rule, container))
+        + usize::from(!rule.exec_fits(container))
+        + usize::from(rule.is_expired(now));
+    Distance { identity, rest }
+}
+
+fn is_command_fine(rule: &Rule, container: &Container) -> bool {
+    container.runs_image_command != Some(false) || rule.command == super::Command::Any
+}
+
+/// What keeps a rule from matching that speaks of this very container.
+fn of_a_kind(rule: &Rule, facts: &Facts<'_>, now: Timestamp) -> Verdict {
+    let container = facts.container;
+    let name = &rule.name;
+    let mut misses = Vec::new();
+    if rule.image_fits(facts) == ImageMatch::WrongContent {
+        let content = container.image_id.as_deref().unwrap_or("unknown");
+        misses.push((
+            Reason::WrongContent,
+            format!(
+                "its image has that name and other content, {content}: if that is meant, `dockwarden pin --update` takes it over"
+            ),
+        ));
+    }
+    let missing = rule.missing_grants(container);
+    if !missing.is_empty() {
+        let missing: Vec<_> = missing.iter().map(|power| format!("`{power}`")).collect();
+        misses.push((
+            Reason::NotGranted,
+            format!(
+                "does not grant {}: add that to its `grants`",
+                missing.join(", ")
+            ),
+        ));
+    }
+    if !is_command_fine(rule, container) {
+        misses.push((
+            Reason::NoRule,
+            "asks for the image's own command, and it runs another: `command = \"any\"` allows that"
+                .to_owned(),
+        ));
+    }
+    if let Some(expires) = rule.expires.filter(|_| rule.is_expired(now)) {
+        misses.push((
+            Reason::Expired,
+            format!("expired at {expires}: set a later `expires`"),
+        ));
+    }
+    if let Some(program) = container.foreign_exec.as_deref().filter(|_| !rule.exec) {
+        let program = explain::quoted(Some(program));
+        misses.push((
+            Reason::ForeignExec,
+            format!(
+                "lets nobody execute anything in it, and {program} was: `exec = true` allows that"
+            ),
+        ));
+    }
+    let reason = misses.first().map_or(Reason::NoRule, |(reason, _)| *reason);
+    let sentences: Vec<_> = misses.into_iter().map(|(_, sentence)| sentence).collect();
+    let detail = format!("rule `{name}` matches but {}", sentences.join("; and "));
+    Verdict::denied(reason, Some(name.clone()), &detail)
+}
+
+fn one_miss(rule: &Rule, facts: &Facts<'_>, now: Timestamp) -> String {
+    let check = explain::check(rule, facts, now);
+    let missed = check.keys.iter().find(|key| !key.matches);
+    let missed = missed.map(ToString::to_string).unwrap_or_default();
+    format!("rule `{}` matches but for {missed}", rule.name)
+}
+
+/// The rule that would allow it, as no other is near.
+fn no_rule(list: &Allowlist, container: &Container) -> String {
+    let Some(image) = container.names_of_image().next() else {
+        return "no rule matches".to_owned();
+    };
+    let image = explain::shortened(image);
+    let mut grants = String::new();
+    let is_asked = list
+        .defaults
+        .as_ref()
+        .is_some_and(|defaults| defaults.grants.is_some());
+    let powers: Vec<_> = container.powers.iter().flatten().collect();
+    if is_asked && !powers.is_empty() {
+        let powers: Vec<_> = powers
+            .iter()
+            .map(|power| format!("{:?}", power.to_string()))
+            .collect();
+        grants = format!(" with grants = [{}]", powers.join(", "));
+    }
+    format!("no rule matches: one for image = {image:?}{grants} would allow it")
+}

@@ -1,0 +1,347 @@
+//! Ending a denied container, and putting on record what became of it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Context;
+use super::attend::{Attendance, Next};
+use super::subject::{Subject, span};
+use crate::allowlist::{Action, Reason, Verdict};
+use crate::backoff::Backoff;
+use crate::container::{Container, State};
+use crate::engine::{Act, Acted, Inspection};
+use crate::journal::Decision;
+use crate::record::{Outcome, Trigger};
+
+/// What still runs this long after its verdict has escaped.
+const ESCAPED: Duration = Duration::from_secs(10);
+/// How long an end may take to show after the engine reported it.
+const CONFIRM: Duration = Duration::from_secs(10);
+/// How long a record waits for the event of the death that it is about.
+const LATE_DEATH: Duration = Duration::from_secs(1);
+/// How long an event may come after the answer that it belongs to.
+pub(super) const LATE_EVENT: Duration = Duration::from_millis(100);
+/// How long a record waits for what an inspection adds to it.
+pub(super) const INSPECT: Duration = Duration::from_secs(2);
+
+impl Attendance<'_> {
+    /// Ends a denied container, and stays with it until it is.
+    pub(super) async fn end(
+        &mut self,
+        container: &Container,
+        verdict: &Verdict,
+        action: Action,
+        deaths: u64,
+        backoff: &mut Backoff,
+    ) -> Next {
+        let since = *self.history.denied_since.get_or_insert_with(Instant::now);
+        let (context, subject) = (self.context, self.subject);
+        let stop_timeout = self.enforcement.in_force.list.stop_timeout;
+        let (act, escaped_at) = match action {
+            Action::Kill => (Act::Kill, since + ESCAPED),
+            // A stop may take that long by design.
+            Action::Stop => (Act::Stop(stop_timeout), since + stop_timeout + ESCAPED),
+            Action::Pause => (Act::Pause, since + ESCAPED),
+            Action::Remove => (Act::Remove, since + ESCAPED),
+        };
+        let judged_by = (
+            self.enforcement.in_force.hash.clone(),
+            self.enforcement.mode,
+        );
+        let call = context.slots.call(async {
+            let is_outdated = {
+                let now = context.enforcement.borrow();
+                (&now.in_force.hash, now.mode) != (&judged_by.0, judged_by.1)
+            };
+            if is_outdated {
+                // The wait for a slot outlived the verdict: another list may allow it.
+                return Ok(None);
+            }
+            let acted = context.engine.act(&subject.id, act).await;
+            let acted = acted.map_err(|error| error.chain())?;
+            confirm(context, subject, action, acted, deaths)
+                .await
+                .map(Some)
+        });
+        let mut call = std::pin::pin!(call);
+        let in_time = tokio::select! {
+            biased;
+            result = &mut call => Some(result),
+            () = tokio::time::sleep_until(escaped_at) => None,
+        };
+        let result = match in_time {
+            Some(result) => result,
+            None => {
+                let record = self.put_escape_on_record(container, verdict, action);
+                tokio::join!(record, call).1
+            }
+        };
+        match result {
+            Ok(None) => Next::After(Duration::ZERO),
+            Ok(Some(outcome)) => {
+                let reaction = self.arrived.elapsed();
+                self.put_end_on_record(container, verdict, action, outcome, reaction)
+                    .await;
+                Next::Settled
+            }
+            Err(error) => {
+                let extra = Extra {
+                    error: Some(error),
+                    action: Some(action),
+                    ..Extra::default()
+                };
+                self.record(container, verdict, Some(Outcome::Failed), extra)
+                    .await;
+                self.history.failures += 1;
+                Next::After(backoff.delay())
+            }
+        }
+    }
+
+    async fn put_end_on_record(
+        &mut self,
+        container: &Container,
+        verdict: &Verdict,
+        action: Action,
+        outcome: Outcome,
+        reaction: Duration,
+    ) {
+        let mut outcome = outcome;
+        if container.state == State::Created && !self.hear_whether_it_ran().await {
+            if outcome == Outcome::Done {
+                outcome = Outcome::NeverRan;
+            }
+            let extra = Extra {
+                action: Some(action),
+                lived: Some(Duration::ZERO),
+                reaction: Some(reaction),
+                ..Extra::default()
+            };
+            self.record(container, verdict, Some(outcome), extra).await;
+            return self.settle_life();
+        }
+        if action != Action::Pause && self.hear_death().await && outcome == Outcome::Gone {
+            outcome = self.who_ended_it().await;
+        }
+        // The engine's own times and the restart policy; a container that is gone has neither.
+        let engine = &self.context.engine;
+        let call = self.context.slots.call(engine.inspect(&self.subject.id));
+        let inspection = match tokio::time::timeout(INSPECT, call).await {
+            Ok(Ok(inspection)) => inspection,
+            _ => Inspection::default(),
+        };
+        let heard = self.subject.heard().lived();
+        let lived = match action {
+            Action::Pause => None,
+            _ => span(inspection.started_at, inspection.finished_at).or(heard),
+        };
+        let mut container = container.clone();
+        if container.powers.is_none() && inspection.created_at.is_some() {
+            container.powers = Some(inspection.powers);
+        }
+        let container = &container;
+        let extra = Extra {
+            action: Some(action),
+            restart_policy: inspection.restart_policy,
+            lived,
+            reaction: Some(reaction),
+            ..Extra::default()
+        };
+        self.record(container, verdict, Some(outcome), extra).await;
+        // A start that was heard of only now, and before this death, began the life that is over.
+        let (started_at, died_at) = {
+            let heard = self.subject.heard();
+            (heard.started_at, heard.died_at)
+        };
+        if started_at <= died_at {
+            self.started_at = self.started_at.max(started_at);
+        }
+        self.settle_life();
+    }
+
+    /// Whether one that was created when it was to be removed has started after all: word of its
+    /// end comes after that.
+    async fn hear_whether_it_ran(&self) -> bool {
+        let destroyed = async {
+            while !self.subject.heard().is_destroyed {
+                self.subject.wake.notified().await;
+            }
+        };
+        // Without word of either the engine's answer stands: it is gone, and was never seen to run.
+        let _ = tokio::time::timeout(LATE_DEATH, destroyed).await;
+        self.subject.heard().started_at > self.history.settled_start
+    }
+
+    /// Waits for word of a death that shows already: events may trail what the engine answers,
+    /// and only they tell this life from the next one.
+    async fn hear_death(&self) -> bool {
+        let before = self.history.deaths;
+        let is_start_heard = self.started_at > self.history.settled_start;
+        let is_heard = || {
+            let heard = self.subject.heard();
+            heard.deaths > before || (is_start_heard && heard.lived().is_some())
+        };
+        let heard = async {
+            while !is_heard() {
+                self.subject.wake.notified().await;
+            }
+        };
+        tokio::time::timeout(LATE_DEATH, heard).await.is_ok()
+    }
+
+    /// What became of one that is dead without our doing. The engine tells of a signal when it was
+    /// sent, which may be shortly after it tells of the death.
+    async fn who_ended_it(&self) -> Outcome {
+        let signal = async {
+            while !self.subject.heard().was_signalled {
+                self.subject.wake.notified().await;
+            }
+        };
+        match tokio::time::timeout(LATE_EVENT, signal).await {
+            Ok(()) => Outcome::Gone,
+            Err(_) => Outcome::EndedItself,
+        }
+    }
+
+    /// A denied container that ended before anything could be done is on record all the same, by
+    /// what was known of it before where it is gone by now.
+    pub(super) async fn put_early_end_on_record(&mut self, container: Option<&Container>) {
+        let is_new_start = self.started_at > self.history.settled_start;
+        let last = self.history.last.clone();
+        let known = match (container, last) {
+            (Some(container), Some((_, verdict))) => Some((container.clone(), verdict)),
+            (_, last) => last,
+        };
+        if let (Trigger::Start | Trigger::Restart, true, Some((container, verdict))) =
+            (self.trigger, is_new_start, known)
+            && verdict.is_denied()
+        {
+            let extra = Extra {
+                lived: self.subject.heard().lived(),
+                ..Extra::default()
+            };
+            let outcome = Some(self.who_ended_it().await);
+            self.record(&container, &verdict, outcome, extra).await;
+        }
+        self.settle_life();
+    }
+
+    async fn put_escape_on_record(
+        &mut self,
+        container: &Container,
+        verdict: &Verdict,
+        action: Action,
+    ) {
+        let looked = self.context.engine.look(&self.subject.id).await;
+        if let Ok(Some(now)) = looked
+            && now.state.is_live()
+        {
+            let extra = Extra {
+                action: Some(action),
+                ..Extra::default()
+            };
+            self.record(container, verdict, Some(Outcome::Escaped), extra)
+                .await;
+        }
+    }
+
+    /// Puts a decision on record, once a life, reason, outcome and list.
+    pub(super) async fn record(
+        &mut self,
+        container: &Container,
+        verdict: &Verdict,
+        outcome: Option<Outcome>,
+        extra: Extra,
+    ) {
+        let reason = verdict.reason();
+        if self.is_on_record(reason, outcome) {
+            return;
+        }
+        let in_force = &self.enforcement.in_force;
+        let entry = (reason, outcome, in_force.hash.clone());
+        self.history.on_record.push(entry);
+        let decision = Decision {
+            container: container.clone(),
+            verdict: verdict.clone(),
+            trigger: self.trigger,
+            mode: self.enforcement.mode,
+            action: outcome.map(|_| extra.action.unwrap_or(in_force.list.action)),
+            outcome,
+            error: extra.error,
+            restart_policy: extra.restart_policy,
+            lived: extra.lived,
+            reaction: extra.reaction,
+            allowlist_hash: in_force.hash.clone(),
+        };
+        self.context.journal.record(decision).await;
+    }
+
+    /// Whether this life of it has such a record already, under this list.
+    pub(super) fn is_on_record(&self, reason: Option<Reason>, outcome: Option<Outcome>) -> bool {
+        let hash = &self.enforcement.in_force.hash;
+        self.history.is_on_record(reason, outcome, hash)
+    }
+
+    fn settle_life(&mut self) {
+        self.history.settled_start = self.started_at;
+        self.history.deaths = self.subject.heard().deaths;
+        self.history.life_is_over();
+    }
+}
+
+/// What only some records have.
+#[derive(Default)]
+pub(super) struct Extra {
+    action: Option<Action>,
+    error: Option<String>,
+    restart_policy: Option<String>,
+    lived: Option<Duration>,
+    reaction: Option<Duration>,
+}
+
+/// Waits until what the engine reported shows. Its word alone is not enough: a kill of a
+/// restarting container answers "done" and sends no signal.
+async fn confirm(
+    context: &Context,
+    subject: &Subject,
+    action: Action,
+    acted: Acted,
+    deaths_before: u64,
+) -> Result<Outcome, String> {
+    let outcome = match acted {
+        Acted::Done => Outcome::Done,
+        Acted::NotNeeded | Acted::Gone => Outcome::Gone,
+    };
+    let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(500));
+    let deadline = Instant::now() + CONFIRM;
+    loop {
+        if action != Action::Pause && subject.heard().deaths > deaths_before {
+            return Ok(outcome);
+        }
+        let still_live = match context.engine.look(&subject.id).await {
+            Ok(None) => None,
+            Ok(Some(container)) if action == Action::Pause && container.state == State::Paused => {
+                None
+            }
+            Ok(Some(container)) => container.state.is_live().then_some(container.state),
+            Err(error) if error.is_connection() => return Err(error.chain()),
+            // Not readable: it may be alive.
+            Err(_) => Some(State::Unknown),
+        };
+        let Some(state) = still_live else {
+            return Ok(outcome);
+        };
+        if acted != Acted::Done || Instant::now() >= deadline {
+            let state = state.as_str();
+            return Err(format!(
+                "the engine answered to `{}`, and it is still {state}",
+                action.as_str()
+            ));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.delay()) => {}
+            () = subject.wake.notified() => {}
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Programs that are executed in a container whose rule says `exec = false`.
+//!
+//! An event tells which exec was started, and a label can forge that: so the exec has to be this
+//! container's, and its image's own health check, or it is foreign.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::attend::Attendance;
+use crate::allowlist::{Question, Verdict};
+use crate::container::Container;
+use crate::engine::{EngineError, Exec, Inspection};
+use crate::record::Trigger;
+
+impl Attendance<'_> {
+    /// Finds out whether someone executed a program in it, where its rule cares: by what was told,
+    /// and on a sweep by the execs that it has.
+    pub(super) async fn check_execs(
+        &mut self,
+        container: &mut Container,
+    ) -> Result<(), EngineError> {
+        self.history.execs.extend(self.subject.take_execs());
+        let cares = self.forbids_exec(container);
+        if !cares {
+            self.history.execs.clear();
+            return Ok(());
+        }
+        let memory = &mut self.history.memory;
+        let engine = self.context.engine.as_ref();
+        let surroundings = &self.enforcement.surroundings;
+        memory
+            .ask(engine, container, Question::Command, surroundings)
+            .await?;
+        let inspection = match self.trigger {
+            Trigger::Exec => memory.inspection().cloned().unwrap_or_default(),
+            _ => engine.inspect(&container.id).await?,
+        };
+        let mut foreign = None;
+        for told in &self.history.execs {
+            foreign = foreign.or(self.foreign(container, told.as_ref(), &inspection).await?);
+        }
+        if self.trigger != Trigger::Exec {
+            for id in &inspection.execs {
+                let id = Arc::from(id.as_str());
+                match self.context.engine.exec(&id).await {
+                    Ok(exec) if exec.has_started => {
+                        foreign =
+                            foreign.or(self.foreign(container, Some(&id), &inspection).await?);
+                    }
+                    // Word of its start comes with an event of its own.
+                    Ok(_) | Err(EngineError::NotFound) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        self.history.execs.clear();
+        if let Some(program) = foreign {
+            container.foreign_exec = Some(program.clone());
+            self.history.memory.foreign_exec = Some(program);
+        }
+        Ok(())
+    }
+
+    fn forbids_exec(&self, container: &Container) -> bool {
+        let verdict = self.enforcement.judge(container, Timestamp::now());
+        match verdict {
+            Verdict::Allowed { rule, .. } if container.state.is_live() => {
+                let rule = self.enforcement.in_force.list.rule(&rule);
+                rule.is_some_and(|rule| !rule.exec)
+            }
+            _ => false,
+        }
+    }
+
+    /// The program of an exec, where that is foreign.
+    async fn foreign(
+        &self,
+        container: &Container,
+        id: Option<&Arc<str>>,
+        inspection: &Inspection,
+    ) -> Result<Option<String>, EngineError> {
+        let unknown = || Some("a program".to_owned());
+        let Some(id) = id else {
+            return Ok(unknown());
+        };
+        let exec = match self.context.engine.exec(id).await {
+            Ok(exec) => exec,
+            Err(EngineError::NotFound) => return Ok(unknown()),
+            Err(error) => return Err(error),
+        };
+        let health_check = self.history.memory.health_check();
+        let is_own = exec.container_id == container.id.as_str()
+            && health_check == Some(&exec.command)
+            && exec.user == inspection.user
+            && !exec.privileged;
+        Ok(if is_own { None } else { Some(program(&exec)) })
+    }
+}
+
+/// Only the program: its arguments may be secrets.
+fn program(exec: &Exec) -> String {
+    let path = exec.command.first().map_or("a program", String::as_str);
+    path.rsplit('/').next().unwrap_or(path).to_owned()
+}

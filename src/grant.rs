@@ -1,0 +1,505 @@
+//! Powers and grants: what a container may do beyond an ordinary one, and what a list lets it do.
+//!
+//! Both are written alike, `host-network` or `bind:/srv/www:ro`: what a denial says is missing can be
+//! pasted into `grants`. Which field of the engine's container gives which power is told by
+//! `docker/powers.rs` alone.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::pattern::{Pattern, Reach};
+
+/// The capabilities of the kernel, without `CAP_`; `ALL` is the engine's word for all of them.
+pub const CAPABILITIES: &[&str] = &[
+    "ALL",
+    "AUDIT_CONTROL",
+    "AUDIT_READ",
+    "AUDIT_WRITE",
+    "BLOCK_SUSPEND",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "PERFMON",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "SYSLOG",
+    "WAKE_ALARM",
+];
+
+/// Something that a container can do and an ordinary one can't.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Power {
+    /// `--privileged`.
+    Privileged,
+    /// The host's network.
+    HostNetwork,
+    /// The host's processes.
+    HostPid,
+    /// The host's shared memory and semaphores.
+    HostIpc,
+    /// The host's name.
+    HostUts,
+    /// The host's users, on an engine that remaps them.
+    HostUserns,
+    /// The host's view of cgroups.
+    HostCgroupns,
+    /// Namespaces of the container of this name.
+    Join(String),
+    /// A way to an engine's API, which is root on its host.
+    EngineSocket,
+    /// A path of the host.
+    Bind {
+        /// Absolute, as [`normal_path`] makes it.
+        path: String,
+        /// It can't be written to.
+        read_only: bool,
+    },
+    /// A volume of this driver, or a local one that mounts a file system of this type.
+    Volume(String),
+    /// A device of the host, by its path there.
+    Device(String),
+    /// Devices by number.
+    DeviceRule,
+    /// GPUs, by device requests.
+    Gpus,
+    /// An added capability, without `CAP_`.
+    Capability(String),
+    /// Another runtime than the engine's default.
+    Runtime(String),
+    /// Without the engine's default seccomp or AppArmor profile, SELinux label or masked paths.
+    Unconfined,
+    /// A value that this version does not know, as `Field=value`. Only `all` grants it.
+    Unknown(String),
+}
+
+/// The powers that have neither a name nor a path.
+const PLAIN: &[(&str, Power)] = &[
+    ("privileged", Power::Privileged),
+    ("host-network", Power::HostNetwork),
+    ("host-pid", Power::HostPid),
+    ("host-ipc", Power::HostIpc),
+    ("host-uts", Power::HostUts),
+    ("host-userns", Power::HostUserns),
+    ("host-cgroupns", Power::HostCgroupns),
+    ("engine-socket", Power::EngineSocket),
+    ("device-rule", Power::DeviceRule),
+    ("gpus", Power::Gpus),
+    ("unconfined", Power::Unconfined),
+];
+
+impl Power {
+    /// A capability in any spelling: `CAP_SYS_ADMIN`, `sys_admin`.
+    pub fn capability(typed: &str) -> Self {
+        let upper = typed.to_ascii_uppercase();
+        Self::Capability(upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned())
+    }
+
+    /// A bind of a path in any spelling.
+    pub fn bind(path: &str, read_only: bool) -> Self {
+        Self::Bind {
+            path: normal_path(path),
+            read_only,
+        }
+    }
+
+    /// Reads what [`Power`]'s `Display` writes. `None` for everything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some((_, power)) = PLAIN.iter().find(|(word, _)| *word == text) {
+            return Some(power.clone());
+        }
+        let (kind, rest) = text.split_once(':')?;
+        if rest.is_empty() {
+            return None;
+        }
+        Some(match kind {
+            "join" => Self::Join(rest.to_owned()),
+            "bind" => {
+                let (path, read_only) = split_read_only(rest);
+                Self::bind(path, read_only)
+            }
+            "volume" => Self::Volume(rest.to_owned()),
+            "device" => Self::Device(normal_path(rest)),
+            "cap" => Self::capability(rest),
+            "runtime" => Self::Runtime(rest.to_owned()),
+            "unknown" => Self::Unknown(rest.to_owned()),
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Power {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((word, _)) = PLAIN.iter().find(|(_, power)| power == self) {
+            return formatter.write_str(word);
+        }
+        match self {
+            Self::Join(name) => write!(formatter, "join:{name}"),
+            Self::Bind { path, read_only } => {
+                let mode = match read_only {
+                    true => ":ro",
+                    // A directory may be called so; it is not one that can't be written to.
+                    false if path.ends_with(":ro") || path.ends_with(":rw") => ":rw",
+                    false => "",
+                };
+                write!(formatter, "bind:{path}{mode}")
+            }
+            Self::Volume(driver) => write!(formatter, "volume:{driver}"),
+            Self::Device(path) => write!(formatter, "device:{path}"),
+            Self::Capability(name) => write!(formatter, "cap:{name}"),
+            Self::Runtime(name) => write!(formatter, "runtime:{name}"),
+            Self::Unknown(value) => write!(formatter, "unknown:{value}"),
+            // The rest has no name or path of its own and was found above.
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Serialize for Power {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Power {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // What another version calls a power is one that this version does not know.
+        Ok(Self::parse(&text).unwrap_or(Self::Unknown(text)))
+    }
+}
+
+/// Why a text is no grant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidGrant {
+    /// There is no such grant.
+    #[error("unknown grant `{0}`")]
+    Unknown(String),
+    /// `bind:` and `device:` take an absolute path without `.` and `..`.
+    #[error("`{0}` is no absolute path")]
+    Path(String),
+    /// The kernel has no such capability.
+    #[error("unknown capability `{0}`")]
+    Capability(String),
+}
+
+impl InvalidGrant {
+    /// What is allowed there.
+    pub fn help(&self) -> String {
+        match self {
+            Self::Unknown(_) => {
+                let plain: Vec<_> = PLAIN.iter().map(|(word, _)| *word).collect();
+                format!(
+                    "allowed here: {}, join:<container>, bind:<path>[:ro], bind:<path>/**[:ro], volume:<driver>, device:<path>, cap:<NAME>, runtime:<name>, all",
+                    plain.join(", ")
+                )
+            }
+            Self::Path(_) => {
+                "allowed here: a path such as /srv/www, without `.` and `..`".to_owned()
+            }
+            Self::Capability(_) => format!("allowed here: {}", CAPABILITIES.join(", ")),
+        }
+    }
+}
+
+/// Powers that a list grants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    text: String,
+    scope: Scope,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Scope {
+    Everything,
+    One(Power),
+    Join(Pattern),
+    /// A path and what lies under it.
+    Under {
+        path: String,
+        read_only: bool,
+    },
+}
+
+impl Grant {
+    /// Reads a grant as it stands in a list.
+    ///
+    /// # Errors
+    /// When there is no such grant, or its path or capability can't be right.
+    pub fn parse(text: &str) -> Result<Self, InvalidGrant> {
+        let unknown = || InvalidGrant::Unknown(text.to_owned());
+        let scope = match text.split_once(':') {
+            None if text == "all" => Scope::Everything,
+            Some(("bind", rest)) => {
+                let (path, read_only) = split_read_only(rest);
+                match path.strip_suffix("/**") {
+                    Some(path) => Scope::Under {
+                        path: checked_path(if path.is_empty() { "/" } else { path })?,
+                        read_only,
+                    },
+                    None => Scope::One(Power::Bind {
+                        path: checked_path(path)?,
+                        read_only,
+                    }),
+                }
+            }
+            Some(("device", path)) => Scope::One(Power::Device(checked_path(path)?)),
+            Some(("join", name)) if is_container_pattern(name) => {
+                Scope::Join(Pattern::new(name, Reach::Everything))
+            }
+            Some(("cap", name)) => match Power::capability(name) {
+                Power::Capability(name) if !CAPABILITIES.contains(&name.as_str()) => {
+                    return Err(InvalidGrant::Capability(name));
+                }
+                power => Scope::One(power),
+            },
+            Some(("unknown" | "join", _)) => return Err(unknown()),
+            _ => Scope::One(Power::parse(text).ok_or_else(unknown)?),
+        };
+        Ok(Self {
+            text: text.to_owned(),
+            scope,
+        })
+    }
+
+    /// What was typed.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether a container that has this grant may have this power.
+    pub fn covers(&self, power: &Power) -> bool {
+        match &self.scope {
+            Scope::Everything => true,
+            Scope::Join(pattern) => {
+                matches!(power, Power::Join(name) if pattern.matches(name))
+            }
+            Scope::Under { path, read_only } => {
+                matches!(power, Power::Bind { path: bound, read_only: is_read_only }
+                    if is_under(bound, path) && (*is_read_only || !read_only))
+            }
+            // A privileged container has all of these by that alone.
+            Scope::One(Power::Privileged) => matches!(
+                power,
+                Power::Privileged
+                    | Power::Unconfined
+                    | Power::Capability(_)
+                    | Power::Device(_)
+                    | Power::DeviceRule
+            ),
+            Scope::One(Power::Capability(all)) if all == "ALL" => {
+                matches!(power, Power::Capability(_))
+            }
+            Scope::One(Power::Bind { path, read_only }) => {
+                matches!(power, Power::Bind { path: bound, read_only: is_read_only }
+                    if bound == path && (*is_read_only || !read_only))
+            }
+            Scope::One(granted) => granted == power,
+        }
+    }
+
+    /// Whether it reaches an engine, and with it everything on its host.
+    pub fn is_engine_socket(&self) -> bool {
+        matches!(
+            self.scope,
+            Scope::One(Power::EngineSocket) | Scope::Everything
+        )
+    }
+
+    /// Whether it is a path with all that lies under it.
+    pub fn is_tree(&self) -> bool {
+        matches!(self.scope, Scope::Under { .. })
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+impl Serialize for Grant {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+/// Whether `path` is `top` or lies under it; both in normal form.
+pub fn is_under(path: &str, top: &str) -> bool {
+    match path.strip_prefix(top.trim_end_matches('/')) {
+        Some(rest) => rest.is_empty() || rest.starts_with('/'),
+        None => false,
+    }
+}
+
+/// A path without `.`, `..`, double and closing slashes, and with `/run` for its old name `/var/run`.
+/// Only the text is looked at.
+pub fn normal_path(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    if let ["var", "run", rest @ ..] = parts.as_slice() {
+        parts = ["run"].into_iter().chain(rest.iter().copied()).collect();
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// Whether `text` can be a pattern of container names.
+pub fn is_container_pattern(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.-*".contains(&byte))
+}
+
+fn checked_path(path: &str) -> Result<String, InvalidGrant> {
+    let is_clean = path.starts_with('/')
+        && !path.contains(['*', '\0'])
+        && !path.split('/').any(|part| part == "." || part == "..");
+    if is_clean {
+        Ok(normal_path(path))
+    } else {
+        Err(InvalidGrant::Path(path.to_owned()))
+    }
+}
+
+fn split_read_only(text: &str) -> (&str, bool) {
+    match text.strip_suffix(":ro") {
+        Some(path) => (path, true),
+        None => (text.strip_suffix(":rw").unwrap_or(text), false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_covers_what_it_says() {
+        let table = [
+            // grant, power, covered
+            ("host-network", "host-network", true),
+            ("host-network", "host-pid", false),
+            ("all", "privileged", true),
+            ("all", "unknown:IpcMode=new", true),
+            ("privileged", "cap:SYS_ADMIN", true),
+            ("privileged", "unconfined", true),
+            ("privileged", "bind:/", false),
+            ("privileged", "host-network", false),
+            ("bind:/srv/www", "bind:/srv/www", true),
+            ("bind:/srv/www", "bind:/srv/www:ro", true),
+            ("bind:/srv/www:ro", "bind:/srv/www", false),
+            ("bind:/srv/www:ro", "bind:/srv/www:ro", true),
+            ("bind:/srv/www/", "bind:/srv//www", true),
+            ("bind:/srv/www", "bind:/srv/www/sub", false),
+            ("bind:/srv/**", "bind:/srv/www", true),
+            ("bind:/srv/**", "bind:/srv", true),
+            ("bind:/srv/**", "bind:/srv-evil", false),
+            ("bind:/srv/**:ro", "bind:/srv/www", false),
+            ("bind:/srv/**:ro", "bind:/srv/www:ro", true),
+            ("bind:/**", "bind:/", true),
+            ("bind:/**", "engine-socket", false),
+            ("bind:/srv", "bind:/srv/../etc", false),
+            ("bind:/var/run/x", "bind:/run/x", true),
+            ("cap:sys_admin", "cap:CAP_SYS_ADMIN", true),
+            ("cap:ALL", "cap:NET_ADMIN", true),
+            ("cap:NET_ADMIN", "cap:ALL", false),
+            ("join:web-*", "join:web-1", true),
+            ("join:web-*", "join:db", false),
+            ("volume:nfs", "volume:nfs", true),
+            ("device:/dev/fuse", "device:/dev/fuse", true),
+            ("device:/dev", "device:/dev/fuse", false),
+            ("runtime:kata", "runtime:runsc", false),
+        ];
+        for (grant, power, covered) in table {
+            let case = format!("{grant} on {power}");
+            let grant = Grant::parse(grant).expect(&case);
+            let power = Power::parse(power).expect(&case);
+            assert_eq!(grant.covers(&power), covered, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_writable_directory_called_ro_is_writable() {
+        let power = Power::bind("/srv:ro", false);
+        assert_eq!(power.to_string(), "bind:/srv:ro:rw");
+        assert!(!Grant::parse("bind:/srv:ro").expect("valid").covers(&power));
+    }
+
+    #[test]
+    fn bad_grants_are_refused() {
+        for text in [
+            "",
+            "host",
+            "Privileged",
+            "bind:",
+            "bind:srv",
+            "bind:/srv/../etc",
+            "bind:/srv/*/x",
+            "bind:/srv/*",
+            "cap:",
+            "cap:SYS_ADMN",
+            "device:fuse",
+            "join:",
+            "join:a b",
+            "volume:",
+            "runtime:",
+            "unknown:x",
+            "all:x",
+            "gpus:0",
+        ] {
+            assert!(Grant::parse(text).is_err(), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn powers_print_as_they_parse(kind in "bind|device|cap|join|volume|runtime", rest in "/?[a-z:./]{1,12}") {
+            if let Some(power) = Power::parse(&format!("{kind}:{rest}")) {
+                proptest::prop_assert_eq!(Power::parse(&power.to_string()), Some(power));
+            }
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,40}") {
+            let _ = Grant::parse(&text);
+            let _ = Power::parse(&text);
+        }
+    }
+}

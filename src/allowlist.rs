@@ -105,9 +105,11 @@ impl Rule {
     }
 
     fn image_matches(&self, names: &[Reference]) -> bool {
-        names
-            .iter()
-            .any(|name| self.image.iter().any(|pattern| pattern.matches(name)))
+        names.iter().any(|name| {
+            self.image
+                .iter()
+                .any(|image| image.pin().is_none() && image.name_matches(name))
+        })
     }
 
     fn container_matches(&self, container: &Container) -> bool {

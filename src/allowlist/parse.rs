@@ -500,7 +500,7 @@ mod tests {
             ),
             (
                 &format!("{rule}image = \"a@sha256:00\"\n"),
-                "not supported yet",
+                "pins no content",
             ),
             (
                 &format!("{rule}container = \"a b\"\n"),

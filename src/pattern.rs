@@ -63,9 +63,27 @@ impl Pattern {
         &self.text
     }
 
+    /// What all that it matches begin with: the text up to its first wildcard.
+    pub fn beginning(&self) -> &str {
+        self.text.split('*').next().unwrap_or_default()
+    }
+
     /// Whether the pattern matches every text there is.
     pub fn is_everything(&self) -> bool {
         self.tokens == [Token::Across]
+    }
+
+    /// Whether this surely matches all that the other does. Some true cases are not seen: for
+    /// those the answer is no.
+    pub fn covers(&self, other: &Self) -> bool {
+        let others_one_text = || other.is_literal() && self.matches(&other.text);
+        self.is_everything() || self.tokens == other.tokens || others_one_text()
+    }
+
+    fn is_literal(&self) -> bool {
+        self.tokens
+            .iter()
+            .all(|token| matches!(token, Token::Literal(_)))
     }
 
     /// Whether the whole of `text` is matched.
@@ -155,6 +173,32 @@ mod tests {
     }
 
     #[test]
+    fn covering_is_sound() {
+        let table = [
+            // pattern, other, does it cover the other
+            ("a", "a", true),
+            ("a*", "a*", true),
+            ("**", "a/*", true),
+            ("a*", "ab", true),
+            ("a/**", "a/b/c", true),
+            ("*", "a/b", false),
+            ("a", "a*", false),
+            ("a", "b", false),
+            ("ab*", "a*", false),
+            // True, and not seen.
+            ("a*", "ab*", false),
+        ];
+        for (pattern, other, covers) in table {
+            let compiled = Pattern::new(pattern, Reach::Component);
+            let others = Pattern::new(other, Reach::Component);
+            assert_eq!(compiled.covers(&others), covers, "{pattern} over {other}");
+        }
+        let within = Pattern::new("a*", Reach::Component);
+        let across = Pattern::new("a*", Reach::Everything);
+        assert!(!within.covers(&across), "the same text reaches further");
+    }
+
+    #[test]
     fn many_stars_stay_quick() {
         let pattern = Pattern::new(&format!("{}b", "a*".repeat(60)), Reach::Everything);
         assert!(!pattern.matches(&"a".repeat(5_000)));
@@ -166,6 +210,15 @@ mod tests {
             let pattern = Pattern::new(&text, Reach::Component);
             proptest::prop_assert!(pattern.matches(&text));
             proptest::prop_assert_eq!(pattern.matches(&other), text == other);
+        }
+
+        #[test]
+        fn what_is_covered_is_matched(pattern in "[ab/*]{0,4}", other in "[ab/*]{0,4}", text in "[ab/]{0,5}") {
+            let pattern = Pattern::new(&pattern, Reach::Component);
+            let other = Pattern::new(&other, Reach::Component);
+            if pattern.covers(&other) && other.matches(&text) {
+                proptest::prop_assert!(pattern.matches(&text));
+            }
         }
 
         #[test]

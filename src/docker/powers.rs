@@ -72,7 +72,7 @@ const HOST_CONFIG: &[(&str, Reader)] = &[
     ("Devices", |value, _, found| {
         for device in elements(value) {
             match device.get("PathOnHost").and_then(Value::as_str) {
-                Some(path) => found.add(Power::Device(normal_path(path))),
+                Some(path) => found.add(Power::device(path)),
                 None => found.unknown("Devices", &device.to_string()),
             }
         }
@@ -84,7 +84,7 @@ const HOST_CONFIG: &[(&str, Reader)] = &[
         for request in elements(value) {
             if request.get("Driver").and_then(Value::as_str) == Some("cdi") {
                 let ids = request.get("DeviceIDs").unwrap_or(&Value::Null);
-                found.each("DeviceIDs", ids, |id| Power::Device(id.to_owned()));
+                found.each("DeviceIDs", ids, Power::device);
             } else {
                 found.add(Power::Gpus);
             }
@@ -305,7 +305,7 @@ pub(super) fn read_volume(answer: &Value, defaults: &EngineDefaults) -> BTreeSet
         }
         ("", "") | ("tmpfs", _) => {}
         (_, device) if device.starts_with("/dev/") => {
-            found.add(Power::Device(normal_path(device)));
+            found.add(Power::device(device));
         }
         (kind, _) => found.add(Power::Volume(
             if kind.is_empty() { "unknown" } else { kind }.to_owned(),
@@ -390,3 +390,6 @@ fn elements(value: &Value) -> impl Iterator<Item = &Value> {
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }
+
+#[cfg(test)]
+mod tests;

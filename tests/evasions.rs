@@ -60,7 +60,7 @@ const ROWS: &[(&str, &str)] = &[
     ("27", "choose one's own end"),
     ("28", "a bind in disguise"),
     ("29", "another's namespaces, and other powers"),
-    ("29 cgroups", "the host's view of cgroups"),
+    ("29 defaults", "what other engines give to everyone"),
 ];
 
 /// Rows that wait for something to be built.

@@ -104,6 +104,13 @@ fn table() -> MutexGuard<'static, BTreeMap<&'static str, Told>> {
     TABLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn shortened(what: &str) -> String {
+    match what.char_indices().nth(61) {
+        Some((end, _)) => format!("{}…", &what[..end]),
+        None => what.to_owned(),
+    }
+}
+
 fn print(table: &BTreeMap<&'static str, Told>) -> String {
     let mut text = String::from("\n");
     for (row, about) in ROWS {
@@ -117,6 +124,7 @@ fn print(table: &BTreeMap<&'static str, Told>) -> String {
                 reason,
                 lived,
             } = dodge;
+            let what = shortened(what);
             let _ = writeln!(text, "    {what:<62} {fate:<21} {reason:<13} {lived:>9}");
         }
     }

@@ -1,4 +1,4 @@
-//! A volume driver that the engine finds in its own `/run`: any volume is this machine's `/tmp`.
+//! A volume driver that the engine finds in its own `/run`. Its only volume is the machine's `/tmp`.
 
 use crate::support::Engine;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 pub(crate) const DRIVER: &str = "odd";
 pub(crate) const VOLUME: &str = "odd-volume";
 
-/// One answer to every question of the plugin protocol.
+/// The answer to every question of the plugin protocol that is not about another volume.
 const ANSWER: &str = r#"{"Implements": ["VolumeDriver"], "Capabilities": {"Scope": "local"}, "Err": "",
     "Mountpoint": "/tmp", "Volume": {"Name": "odd-volume"}, "Volumes": []}"#;
 
@@ -39,10 +39,16 @@ fn answer(mut stream: UnixStream) -> std::io::Result<()> {
             break;
         }
     }
-    reader.take(length).read_to_end(&mut Vec::new())?;
+    let mut question = String::new();
+    reader.take(length).read_to_string(&mut question)?;
+    let answer = if question.contains("\"Name\"") && !question.contains(VOLUME) {
+        r#"{"Err": "no such volume"}"#
+    } else {
+        ANSWER
+    };
     write!(
         stream,
-        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{ANSWER}",
-        ANSWER.len()
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{answer}",
+        answer.len()
     )
 }

@@ -4,6 +4,8 @@ use crate::report::Row;
 use crate::support::{Engine, SOON, Warden, eventually};
 use crate::{LIST, create_raw, engine, fence, warden};
 use serde_json::{Value, json};
+use std::fs;
+use std::process::Command;
 
 #[test]
 fn row_06_exec_into_an_allowed_container() {
@@ -253,11 +255,8 @@ fn row_13_be_done_before_the_end_comes() {
     let id = engine.create(&[], "bad:1", &["exit", "0"]);
     eventually("it is removed", SOON, || engine.state(&id).is_none());
     let record = row.ended(both, "on-create = \"remove\": created", &id, "no-rule");
-    assert_eq!(
-        (&record["outcome"], &record["lived_ms"]),
-        (&json!("never-ran"), &json!(0)),
-        "{record:#}"
-    );
+    assert_eq!(record["outcome"], "never-ran", "{record:#}");
+    assert_eq!(record["lived_ms"].as_f64(), Some(0.0));
     for number in 1..=5 {
         // Whoever starts it is told that it is gone, or is too quick.
         let name = format!("quick-{number}");
@@ -325,16 +324,11 @@ fn row_20_one_that_can_t_be_ended() {
     let engine = engine();
     let control = engine.run_life(&[], "good:1");
     let stuck = engine.run(&[], "bad:1", &["stubborn"]);
+    let shim = shim_of(&stuck);
     let shim = |signal: &str| {
-        let find = format!(
-            r#"for p in /proc/[0-9]*; do
-                 case $(tr '\0' ' ' <$p/cmdline 2>/dev/null) in
-                   *containerd-shim*{stuck}*) kill -{signal} ${{p#/proc/}} && exit ;;
-                 esac
-               done; exit 1"#
-        );
-        let sent = engine.inside(&["bash", "-c", &find]);
-        assert!(sent.status.success(), "{sent:?}");
+        let kill = format!("kill -{signal} {shim}");
+        let sent = Command::new("bash").args(["-c", &kill]).status().unwrap();
+        assert!(sent.success(), "{kill}");
     };
     shim("STOP");
     let warden = warden(&engine, LIST);
@@ -347,6 +341,18 @@ fn row_20_one_that_can_t_be_ended() {
     shim("CONT");
     row.ended(both, "itself, once it can be", &stuck, "no-rule");
     engine.assert_same(&[control]);
+}
+
+/// The process that keeps a container, as this machine counts it.
+fn shim_of(id: &str) -> String {
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let shim = all.map(|entry| entry.path()).find(|process| {
+        let line = fs::read(process.join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        line.contains("containerd-shim") && line.contains(id)
+    });
+    let shim = shim.expect("a shim");
+    shim.file_name().unwrap().to_string_lossy().into_owned()
 }
 
 #[test]

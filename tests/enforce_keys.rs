@@ -431,6 +431,8 @@ fn what_was_ended_stays_so() {
         let id = engine.run(&[], "good:1", &[]);
         assert_allowed(&engine, &warden, &id, "good");
         engine.docker_ok(&[command, &[&id]].concat());
+        // A signal is only sent when the command returns.
+        engine.wait_until_dead(&id, SOON);
         engine.life(&id)
     })
     .collect();

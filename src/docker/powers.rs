@@ -91,9 +91,12 @@ const HOST_CONFIG: &[(&str, Reader)] = &[
         }
     }),
     ("Runtime", |value, defaults, found| {
-        let ordinary = ["", "runc", "io.containerd.runc.v2"];
+        // Where the default is a stricter sandbox, even Docker's own runtime is a power.
+        let default = defaults.runtime.as_deref().unwrap_or(RUNC);
+        let is_runc = |runtime| runtime == RUNC || runtime == "io.containerd.runc.v2";
         let runtime = text(value);
-        if !ordinary.contains(&runtime) && defaults.runtime.as_deref() != Some(runtime) {
+        let is_default = runtime == default || (is_runc(runtime) && is_runc(default));
+        if !runtime.is_empty() && !is_default {
             found.add(Power::Runtime(runtime.to_owned()));
         }
     }),
@@ -174,6 +177,9 @@ const HARMLESS: &[&str] = &[
     "VolumeDriver",
     "VolumesFrom",
 ];
+
+/// The runtime of an engine that names none.
+const RUNC: &str = "runc";
 
 /// What Docker hides of `/proc` and `/sys` by default since 19.03; newer engines hide more.
 const MASKED_PATHS: &[&str] = &[

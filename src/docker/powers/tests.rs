@@ -147,6 +147,8 @@ fn what_is_the_default_of_an_engine_is_no_power_there() {
     };
     let config = json!({"HostConfig": {"CgroupnsMode": "host", "Runtime": "nvidia"}});
     assert_eq!(words(&read(&config, &defaults).powers), [""; 0]);
+    let config = json!({"HostConfig": {"Runtime": "runc"}});
+    assert_eq!(words(&read(&config, &defaults).powers), ["runtime:runc"]);
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod subject;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -57,6 +58,8 @@ struct Context {
     enforcement: watch::Sender<Enforcement>,
     slots: Slots,
     seats: Seats,
+    /// How often the engine was connected.
+    connections: AtomicU64,
     shutdown: CancellationToken,
 }
 
@@ -128,6 +131,7 @@ impl Controller {
                 enforcement: settings.enforcement,
                 slots: Slots::new(CALLS),
                 seats: Seats::default(),
+                connections: AtomicU64::new(0),
                 shutdown,
             }),
             relist: settings.relist,
@@ -203,6 +207,7 @@ impl Controller {
         if self.was_connected {
             self.context.metrics.engine_reconnects.inc();
         }
+        self.context.connections.fetch_add(1, Ordering::Relaxed);
         self.connected = true;
         self.was_connected = true;
         self.told_away = false;
@@ -311,6 +316,7 @@ impl Controller {
         let enforcement = self.context.enforcement.borrow().clone();
         self.sweeps += 1;
         let over = self.take_seats(&listing, &enforcement, now);
+        let connection = self.context.connections.load(Ordering::Relaxed);
         for container in listing.containers {
             let id = container.id.clone();
             let tracked = self.tracked(&id);
@@ -318,7 +324,10 @@ impl Controller {
                 None => true,
                 Some(history) => {
                     let is_over = over.contains_key(&id);
-                    history.needs_attention(&container, &enforcement, now, listed_since) || is_over
+                    let may_be_another_life = history.looked_at_life.1 != connection;
+                    history.needs_attention(&container, &enforcement, now, listed_since)
+                        || is_over
+                        || (may_be_another_life && container.state.is_live())
                 }
             };
             if needs_attention {

@@ -117,6 +117,7 @@ impl Inventory {
                     ChangeKind::Start => {
                         let known = self.known.entry(change.id.clone()).or_default();
                         known.started_at = known.started_at.max(Some(change.time));
+                        known.memory.begin_life();
                         known.death_not_shown = None;
                     }
                     ChangeKind::Die => {
@@ -279,7 +280,14 @@ async fn look_at(
         surroundings,
         &asker,
     );
-    let container = container.await;
+    let container = match container.await {
+        Ok(Some(mut container)) => {
+            let memory = &mut known.memory;
+            let refreshed = look::refresh(engine.as_ref(), &mut container, memory, surroundings);
+            refreshed.await.map(|()| Some(container))
+        }
+        looked => looked,
+    };
     let inspection = known.memory.inspection();
     known.started_at = known
         .started_at

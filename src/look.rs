@@ -26,6 +26,8 @@ pub struct Memory {
     inspection: Option<Arc<Inspection>>,
     /// Its powers, those of joined containers and of volumes included.
     powers: Option<BTreeSet<Power>>,
+    /// It was started since it was inspected.
+    is_outdated: bool,
     /// What its paths led to when it was last looked at.
     linked: BTreeSet<Power>,
     ancestors: Option<Vec<Ancestor>>,
@@ -78,6 +80,26 @@ pub async fn complete(
     Ok(Some(container))
 }
 
+/// Inspects a container again that was started since it was: up to API 1.23, which engines before
+/// version 25 still speak, a start may bring powers of its own.
+///
+/// # Errors
+/// As [`look`].
+pub async fn refresh(
+    engine: &dyn Engine,
+    container: &mut Container,
+    memory: &mut Memory,
+    surroundings: &Surroundings,
+) -> Result<(), EngineError> {
+    if memory.is_outdated {
+        memory
+            .ask(engine, container, Question::Inspection, surroundings)
+            .await?;
+        memory.recall(container);
+    }
+    Ok(())
+}
+
 /// What is asked of every container that is shown: all but what only the classic builder's steps
 /// need.
 pub fn everything(container: &Container) -> Option<Question> {
@@ -113,6 +135,11 @@ impl Memory {
         }
         container.ancestors.clone_from(&self.ancestors);
         container.foreign_exec.clone_from(&self.foreign_exec);
+    }
+
+    /// Another life of it has begun, or may have.
+    pub fn begin_life(&mut self) {
+        self.is_outdated = self.inspection.is_some();
     }
 
     /// What its inspection told.
@@ -174,6 +201,7 @@ impl Memory {
             self.image.clone_from(&inspection.image);
         }
         self.powers = Some(powers);
+        self.is_outdated = false;
         self.inspection = Some(Arc::new(inspection));
         self.follow_links(engine, surroundings).await
     }

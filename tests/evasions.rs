@@ -45,6 +45,7 @@ const ROWS: &[(&str, &str)] = &[
     ("07", "cp into it, commit it"),
     ("08", "start, restart, unpause, update"),
     ("09", "an allowed image with more power"),
+    ("09 start", "powers that come with a start"),
     ("09 symlink", "a path that leads elsewhere"),
     ("10", "holes in patterns"),
     ("11", "many spellings of one image"),

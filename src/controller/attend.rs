@@ -2,6 +2,7 @@
 //! until it is settled. At most one task attends to a container at a time.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -96,6 +97,15 @@ impl Attendance<'_> {
         if deaths != self.history.deaths {
             self.history.deaths = deaths;
             self.history.life_is_over();
+        }
+        // Over a connection that was lost, a start may have gone unheard.
+        let life = (
+            self.started_at,
+            self.context.connections.load(Ordering::Relaxed),
+        );
+        if self.history.looked_at_life != life {
+            self.history.looked_at_life = life;
+            self.history.memory.begin_life();
         }
         let mut container = match self.look(listed).await {
             Ok(Some(container)) => container,
@@ -255,22 +265,35 @@ impl Attendance<'_> {
         if let Some(listed) = listed {
             let call = look::complete(engine, listed, memory, surroundings, &asker);
             let container = self.context.slots.call(call).await?;
-            if let Some(container) = container
-                && !self
-                    .enforcement
-                    .judge(&container, Timestamp::now())
-                    .is_denied()
-            {
-                return Ok(Some(container));
+            if let Some(mut container) = container {
+                let memory = &mut self.history.memory;
+                let call = look::refresh(engine, &mut container, memory, surroundings);
+                self.context.slots.call(call).await?;
+                if !enforcement.judge(&container, Timestamp::now()).is_denied() {
+                    return Ok(Some(container));
+                }
             }
         }
         let memory = &mut self.history.memory;
         let call = look::look(engine, &self.subject.id, memory, surroundings, &asker);
         let looked = self.context.slots.call(call).await;
-        match looked {
-            Err(EngineError::NotFound) => Ok(None),
-            result => result,
+        let mut container = match looked {
+            Ok(Some(container)) => container,
+            Ok(None) | Err(EngineError::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // What is denied by what is known is not kept waiting.
+        let verdict = enforcement.judge(&container, Timestamp::now());
+        if container.state.is_live() && !verdict.is_denied() {
+            let memory = &mut self.history.memory;
+            let call = look::refresh(engine, &mut container, memory, surroundings);
+            match self.context.slots.call(call).await {
+                Ok(()) => {}
+                Err(EngineError::NotFound) => return Ok(None),
+                Err(error) => return Err(error),
+            }
         }
+        Ok(Some(container))
     }
 }
 

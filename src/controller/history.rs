@@ -29,6 +29,8 @@ pub(super) struct History {
     pub(super) looked_at: Option<Instant>,
     pub(super) denied_since: Option<Instant>,
     pub(super) failures: u32,
+    /// The last start that was heard of, and the engine's connection, when it was last looked at.
+    pub(super) looked_at_life: (Option<Timestamp>, u64),
     /// Execs that were told of and not looked at yet.
     pub(super) execs: Vec<Option<Arc<str>>>,
     /// The fields of it that are not known were counted.

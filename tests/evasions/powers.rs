@@ -521,6 +521,43 @@ fn row_28_a_bind_in_disguise() {
     assert_ordinary_ones_live(&engine, &warden);
 }
 
+/// Up to API 1.23 a start may bring a configuration of its own.
+#[test]
+fn row_09_powers_that_come_with_a_start() {
+    let row = Row::begin("09 start");
+    let engine = Engine::start();
+    engine.image("good:1");
+    let dir = engine.dir().join("host");
+    fs::create_dir(&dir).unwrap();
+    let list =
+        "version = 1\n[defaults]\ngrants = []\n[[allow]]\nrule = \"good\"\nimage = \"good:1\"\n";
+    let warden = crate::warden(&engine, list);
+    let both = (&engine, &warden);
+    let control = engine.run_life(&[], "good:1");
+    let configurations = [
+        json!({ "Binds": [format!("{}:/x", dir.display())] }),
+        json!({ "PidMode": "host" }),
+        json!({ "CapAdd": ["SYS_ADMIN"] }),
+    ];
+    for configuration in configurations {
+        let id = engine.run(&[], "good:1", &[]);
+        warden.wait_for_verdict(&id, "allowed");
+        engine.docker_ok(&["kill", &id]);
+        let path = format!("/v1.23/containers/{id}/start");
+        let (status, answer) = engine.api("POST", &path, Some(&configuration));
+        assert_eq!(status, 204, "{answer}");
+        let what = format!("POST /v1.23/…/start {configuration}");
+        let record = row.ended(both, &what, &id, "not-granted");
+        assert!(
+            record["powers"]
+                .as_array()
+                .is_some_and(|powers| !powers.is_empty())
+        );
+    }
+    warden.wait_for_verdict(&control.id, "allowed");
+    engine.assert_same(&[control]);
+}
+
 #[test]
 fn row_09_a_path_that_leads_elsewhere() {
     let row = Row::begin("09 symlink");

@@ -6,6 +6,7 @@ mod explain;
 mod healthcheck;
 mod one_shot;
 mod ps;
+mod schema;
 mod table;
 
 use std::process::ExitCode;
@@ -49,6 +50,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Show all containers with their verdicts
     Ps(ps::Arguments),
+    /// Print the JSON Schema of allowlists, for editors
+    Schema,
     /// Ask a dockwarden on this host whether it is ready
     Healthcheck(healthcheck::Arguments),
 }
@@ -141,6 +144,7 @@ pub fn main() -> ExitCode {
             Command::Check(arguments) => check::run(&arguments).await,
             Command::Explain(arguments) => explain::run(&arguments).await,
             Command::Ps(arguments) => ps::run(&arguments).await,
+            Command::Schema => schema::run(),
             Command::Healthcheck(arguments) => healthcheck::run(&arguments).await,
         }
     });

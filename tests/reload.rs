@@ -201,7 +201,7 @@ fn a_bad_file_changes_nothing_but_what_is_told() {
         ),
         (
             "not supported yet",
-            text("version = 1\n[[allow]]\nimage = \"keep:1\"\nmax = 1\n"),
+            text("version = 1\n[[allow]]\nimage = \"keep:1\"\nkeep-dead = true\n"),
         ),
         ("no rules", text("version = 1\n")),
     ];

@@ -16,10 +16,18 @@ pub struct Diagnostic {
     pub help: Option<String>,
 }
 
+/// What some editors put before the first line.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// How many errors are told. A file that is no list at all may have millions.
+const TOLD: usize = 100;
+
 /// Everything that is wrong with a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidAllowlist {
     text: String,
+    /// Where each line begins.
+    lines: Vec<usize>,
     /// In the order of the text, never empty.
     diagnostics: Vec<Diagnostic>,
 }
@@ -27,8 +35,10 @@ pub struct InvalidAllowlist {
 impl InvalidAllowlist {
     pub(super) fn new(text: &str, mut diagnostics: Vec<Diagnostic>) -> Self {
         diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
+        let later_lines = text.match_indices('\n').map(|(newline, _)| newline + 1);
         Self {
             text: text.to_owned(),
+            lines: std::iter::once(0).chain(later_lines).collect(),
             diagnostics,
         }
     }
@@ -38,16 +48,31 @@ impl InvalidAllowlist {
         &self.diagnostics
     }
 
-    /// Line and column of a byte of the text, both from 1; the column counts characters.
+    /// Line and column of a byte of the text, both from 1; the column counts characters. A byte
+    /// order mark is none.
     pub fn position(&self, offset: usize) -> (usize, usize) {
-        let mut end = offset.min(self.text.len());
-        while !self.text.is_char_boundary(end) {
-            end -= 1;
+        let end = self.floor(offset);
+        let line = self.lines.partition_point(|start| *start <= end);
+        let before = &self.text[self.line_start(end)..end];
+        let before = before.strip_prefix(BYTE_ORDER_MARK).unwrap_or(before);
+        (line, before.chars().count() + 1)
+    }
+
+    fn line_start(&self, offset: usize) -> usize {
+        let line = self.lines.partition_point(|start| *start <= offset);
+        line.checked_sub(1)
+            .and_then(|index| self.lines.get(index))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// The offset, or the end of the text, or the beginning of the character that it is in.
+    fn floor(&self, offset: usize) -> usize {
+        let mut offset = offset.min(self.text.len());
+        while !self.text.is_char_boundary(offset) {
+            offset -= 1;
         }
-        let before = &self.text[..end];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = before.matches('\n').count() + 1;
-        (line, before[line_start..].chars().count() + 1)
+        offset
     }
 
     /// The report for a terminal: for each error its file, line and column, the line itself, a
@@ -55,7 +80,7 @@ impl InvalidAllowlist {
     pub fn report(&self, file: &str) -> String {
         let renderer = Renderer::plain();
         let mut report = String::new();
-        for diagnostic in &self.diagnostics {
+        for diagnostic in self.diagnostics.iter().take(TOLD) {
             let (line, column) = self.position(diagnostic.span.start);
             let (excerpt, span) = self.excerpt(&diagnostic.span);
             let annotation = AnnotationKind::Primary.span(span);
@@ -77,37 +102,41 @@ impl InvalidAllowlist {
                 renderer.render(&[group])
             );
         }
+        if let Some(more) = self.more() {
+            let _ = writeln!(report, "{file}: {more}");
+        }
         report
+    }
+
+    /// What is said of the errors that are not told one by one.
+    fn more(&self) -> Option<String> {
+        let more = self.diagnostics.len().saturating_sub(TOLD);
+        (more > 0).then(|| format!("and {more} more"))
     }
 
     /// The line that holds a span, cut to a length that a terminal can show, and the span in it.
     fn excerpt(&self, span: &Range<usize>) -> (String, Range<usize>) {
         const SHOWN: usize = 200;
-        let floor = |mut index: usize| {
-            index = index.min(self.text.len());
-            while !self.text.is_char_boundary(index) {
-                index -= 1;
-            }
-            index
-        };
-        let start = floor(span.start);
-        let line_start = self.text[..start]
-            .rfind('\n')
-            .map_or(0, |newline| newline + 1);
-        let line_end = self.text[start..]
+        let start = self.floor(span.start);
+        let rest = &self.text[start..];
+        let line_end = rest
             .find('\n')
             .map_or(self.text.len(), |newline| start + newline);
-        let from = floor(line_start.max(start.saturating_sub(SHOWN)));
-        let to = floor(line_end.min(start + SHOWN)).max(start);
-        let end = floor(span.end).clamp(start, to);
-        (self.text[from..to].to_owned(), start - from..end - from)
+        let from = self.floor(self.line_start(start).max(start.saturating_sub(SHOWN)));
+        let to = self.floor(line_end.min(start + SHOWN)).max(start);
+        let end = self.floor(span.end).clamp(start, to);
+        let line = &self.text[from..to];
+        // Windows ends its lines with one more character.
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        let (start, end) = (start - from, end - from);
+        (line.to_owned(), start.min(line.len())..end.min(line.len()))
     }
 }
 
 /// One line an error, without the source: for logs and the API.
 impl fmt::Display for InvalidAllowlist {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, diagnostic) in self.diagnostics.iter().enumerate() {
+        for (index, diagnostic) in self.diagnostics.iter().take(TOLD).enumerate() {
             let (line, column) = self.position(diagnostic.span.start);
             if index > 0 {
                 formatter.write_str("; ")?;
@@ -121,7 +150,10 @@ impl fmt::Display for InvalidAllowlist {
                 write!(formatter, " ({help})")?;
             }
         }
-        Ok(())
+        match self.more() {
+            Some(more) => write!(formatter, "; {more}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -181,6 +213,30 @@ mod tests {
             invalid.to_string(),
             "line 2, column 8: unknown mode `audti` (allowed here: enforce, audit)"
         );
+    }
+
+    #[test]
+    fn of_a_million_errors_some_are_told() {
+        let diagnostic = |line: usize| Diagnostic {
+            span: line * 2..line * 2 + 1,
+            message: format!("bad {line}"),
+            help: None,
+        };
+        let diagnostics = (0..1_000_000).map(diagnostic).collect();
+        let invalid = InvalidAllowlist::new(&"x\n".repeat(1_000_000), diagnostics);
+        for told in [invalid.report("f"), invalid.to_string()] {
+            assert!(told.contains("bad 99") && !told.contains("bad 100"));
+            assert!(told.trim_end().ends_with("and 999900 more"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_a_carriage_return_take_no_place() {
+        let invalid = InvalidAllowlist::new("\u{feff}x = 1\r\ny\r\n", vec![]);
+        for (offset, place) in [(0, (1, 1)), (3, (1, 1)), (7, (1, 5)), (10, (2, 1))] {
+            assert_eq!(invalid.position(offset), place, "{offset}");
+        }
+        assert_eq!(invalid.excerpt(&(3..8)).0, "\u{feff}x = 1");
     }
 
     #[test]

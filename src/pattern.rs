@@ -63,6 +63,11 @@ impl Pattern {
         &self.text
     }
 
+    /// What all that it matches begin with: the text up to its first wildcard.
+    pub fn beginning(&self) -> &str {
+        self.text.split('*').next().unwrap_or_default()
+    }
+
     /// Whether the pattern matches every text there is.
     pub fn is_everything(&self) -> bool {
         self.tokens == [Token::Across]

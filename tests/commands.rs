@@ -25,6 +25,14 @@ rule = "shop"
 image = "shop/**"
 "#;
 
+/// A list that nothing is to be said against.
+const STRONG: &str = r#"
+version = 1
+defaults.grants = []
+[[allow]]
+image = "good:1@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+"#;
+
 /// One engine, only read here: one container allowed, one denied, one denied and not running.
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     let engine = Engine::start();
@@ -50,7 +58,17 @@ fn check_tells_whether_a_list_is_valid() {
     let old = "version = 1\n[[allow]]\nimage = \"a\"\nexpires = 2020-01-01T00:00:00Z\n";
     let table = [
         (LIST, vec![], 0, vec!["valid", "2 rules", "enforce", "kill"]),
-        (LIST, vec!["--strict"], 0, vec!["valid"]),
+        (
+            LIST,
+            vec![],
+            0,
+            vec![
+                "warning: powers are not looked at",
+                "rule `good`: `good:*` is not pinned",
+            ],
+        ),
+        (LIST, vec!["--strict"], 1, vec!["valid", "warning"]),
+        (STRONG, vec!["--strict"], 0, vec!["valid, 1 rule,"]),
         (weak, vec![], 0, vec!["warning", "allow-1", "image"]),
         (weak, vec!["--strict"], 1, vec!["warning", "allow-1"]),
         (old, vec!["--strict"], 1, vec!["warning", "expired"]),

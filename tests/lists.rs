@@ -7,6 +7,7 @@
 mod cases;
 mod support;
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use cases::{EVERY_KEY, malformed, valid};
@@ -130,6 +131,17 @@ fn all_errors_are_told_at_once() {
     assert_eq!(invalid.diagnostics().len(), 1, "{}", invalid.report("f"));
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_text_panics(text in "\\PC{0,80}") {
+        if let Err(invalid) = Allowlist::parse(text.as_bytes()) {
+            proptest::prop_assert!(!invalid.report("f").is_empty());
+        }
+    }
+}
+
 // ---- The schema
 
 #[test]
@@ -188,6 +200,47 @@ fn the_schema_is_printed_and_the_shipped_list_follows_it() {
     assert!(shipped.starts_with(b"#:schema ./allowlist.schema.json\n"));
     assert!(Allowlist::parse(shipped).is_ok());
     assert!(schema().is_valid(&as_json(shipped).unwrap()));
+}
+
+/// Texts that are nearly right: what the schema says of them is what the parser says.
+mod nearly_right {
+    use super::*;
+
+    static SCHEMA: LazyLock<Validator> = LazyLock::new(schema);
+
+    fn agrees(key: &str, text: &str) -> Result<(), proptest::test_runner::TestCaseError> {
+        let as_toml = format!("version = 1\n[[allow]]\nlabels.a = \"b\"\n{key} = [{text:?}]\n");
+        let parsed = Allowlist::parse(as_toml.as_bytes());
+        let list = as_json(as_toml.as_bytes()).unwrap();
+        proptest::prop_assert_eq!(
+            parsed.is_ok(),
+            SCHEMA.is_valid(&list),
+            "{}: {:?}",
+            text,
+            parsed
+        );
+        Ok(())
+    }
+
+    // Capabilities aside, which have more spellings than the schema.
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..proptest::test_runner::Config::with_cases(2_000) })]
+
+        #[test]
+        fn images(text in "((sha256:|[A-Za*]{1,3}[._:-]{0,2}[a1*]{0,2}/)?[a-cA*]{0,3}[/._-]{0,3}[a-c1*]{0,3})(:[a-zA-Z*.-]{0,3})?(@sha256:[0-9a-f]{63,65})?") {
+            agrees("image", &text)?;
+        }
+
+        #[test]
+        fn containers(text in "[a-cA*_./ -]{0,5}") {
+            agrees("container", &text)?;
+        }
+
+        #[test]
+        fn grants(text in "(bind|device|join|volume|runtime|all|gpus):?(/?[a.*]{0,3}){0,3}(/\\*\\*)?(:r[ow])?") {
+            agrees("grants", &text)?;
+        }
+    }
 }
 
 fn schema() -> Validator {

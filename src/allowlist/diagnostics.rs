@@ -109,9 +109,8 @@ impl InvalidAllowlist {
     }
 
     /// What is said of the errors that are not told one by one.
-    fn more(&self) -> Option<String> {
-        let more = self.diagnostics.len().saturating_sub(TOLD);
-        (more > 0).then(|| format!("and {more} more"))
+    fn more(&self) -> Option<&'static str> {
+        (self.diagnostics.len() > TOLD).then_some("and more")
     }
 
     /// The line that holds a span, cut to a length that a terminal can show, and the span in it.
@@ -226,7 +225,7 @@ mod tests {
         let invalid = InvalidAllowlist::new(&"x\n".repeat(1_000_000), diagnostics);
         for told in [invalid.report("f"), invalid.to_string()] {
             assert!(told.contains("bad 99") && !told.contains("bad 100"));
-            assert!(told.trim_end().ends_with("and 999900 more"), "{told}");
+            assert!(told.trim_end().ends_with("and more"), "{told}");
         }
     }
 

@@ -20,6 +20,11 @@ use crate::grant::Grant;
 /// The largest list that is read, in bytes. 10,000 long rules take a quarter of it.
 pub const SIZE_MAX: usize = 16 * 1024 * 1024;
 
+/// The largest list of which all syntax errors are told, and not the first one alone.
+const RECOVERED_MAX: usize = 256 * 1024;
+/// How many errors are kept at most.
+const ERRORS_MAX: usize = 1_000;
+
 const TOP_KEYS: &[&str] = &[
     "version",
     "mode",
@@ -55,7 +60,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Allowlist, InvalidAllowlist> {
             return Err(InvalidAllowlist::new(&readable, walk.diagnostics));
         }
     };
-    let (document, syntax_errors) = DeTable::parse_recoverable(text);
+    let (document, syntax_errors) = read(text);
     walk.is_cut = !syntax_errors.is_empty();
     let list = walk.list(document.get_ref());
     let unreadable: BTreeSet<usize> = syntax_errors
@@ -67,13 +72,24 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Allowlist, InvalidAllowlist> {
         let (start, end) = (other.span.start, other.span.end);
         unreadable.range(start..=end).next().is_none()
     });
-    for error in &syntax_errors {
+    for error in syntax_errors.iter().take(ERRORS_MAX) {
         walk.error(error.span().unwrap_or(0..0), error.message(), None);
     }
     if walk.diagnostics.is_empty() {
         Ok(list)
     } else {
         Err(InvalidAllowlist::new(text, walk.diagnostics))
+    }
+}
+
+/// Reads on behind a syntax error, unless the text is so long that its errors could fill the memory.
+fn read(text: &str) -> (Spanned<DeTable<'_>>, Vec<toml::de::Error>) {
+    if text.len() <= RECOVERED_MAX {
+        return DeTable::parse_recoverable(text);
+    }
+    match DeTable::parse(text) {
+        Ok(document) => (document, Vec::new()),
+        Err(error) => (Spanned::new(0..0, DeTable::new()), vec![error]),
     }
 }
 

@@ -89,6 +89,12 @@ impl ImagePattern {
         self.pin.as_deref()
     }
 
+    /// What all that it covers begin with: its pin, or its repository up to the first wildcard.
+    pub fn beginning(&self) -> &str {
+        let repository = || self.name.as_ref().map(|name| name.repository.beginning());
+        self.pin().or_else(repository).unwrap_or_default()
+    }
+
     /// Whether a tag was typed.
     pub fn has_tag(&self) -> bool {
         self.name.as_ref().is_some_and(|name| name.tag.is_some())

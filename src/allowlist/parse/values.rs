@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use super::{Diagnostic, Value, Walk};
+use super::{Diagnostic, ERRORS_MAX, Value, Walk};
 use crate::grant::Grant;
 
 /// The longest `stop-timeout`. A denied container that may run on for longer is as good as allowed.
@@ -19,11 +19,13 @@ impl Walk {
         message: impl Into<String>,
         help: Option<String>,
     ) {
-        self.diagnostics.push(Diagnostic {
-            span,
-            message: message.into(),
-            help,
-        });
+        if self.diagnostics.len() < ERRORS_MAX {
+            self.diagnostics.push(Diagnostic {
+                span,
+                message: message.into(),
+                help,
+            });
+        }
     }
 
     pub(super) fn missing(&mut self, span: Range<usize>, message: &str, help: &str) {

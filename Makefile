@@ -1,6 +1,6 @@
 # Everything that a fresh Debian machine with Rust needs is installed on the way, and named.
 
-.PHONY: run demo test lint image
+.PHONY: run demo test lint fuzz image
 
 run: # enforce the shipped allowlist on this machine's engine, or audit where that would end something
 	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev
@@ -14,12 +14,16 @@ demo: # the same on a throwaway engine, as a transcript (root)
 	scripts/demo
 
 test: # every test, on engines of their own (root)
-	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev dockerd=docker.io docker=docker.io ip=iproute2 iptables=iptables unshare=util-linux
+	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev dockerd=docker.io docker=docker.io ip=iproute2 iptables=iptables unshare=util-linux docker-registry=docker-registry
 	cargo test --locked
 
 lint:
 	cargo fmt --all --check
 	cargo clippy --all-targets --locked -- -D warnings
+
+FUZZ_SECONDS = 600
+fuzz: # every fuzz target, for so long each: make fuzz FUZZ_SECONDS=60
+	scripts/fuzz $(FUZZ_SECONDS)
 
 image: # the image that docker-compose.yml runs
 	docker build --tag dockwarden:$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml) .

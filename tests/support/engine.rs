@@ -181,13 +181,19 @@ impl Engine {
 
     /// The docker CLI against this engine, ended after a minute.
     pub fn docker(&self, args: &[&str]) -> Output {
-        without_inherited_settings(&mut Command::new("timeout"))
-            .args(["-k", "1", "60", "docker", "--host", &self.host()])
-            .args(args)
-            .env("DOCKER_CONFIG", self.dir.join("cli"))
+        self.cli(args)
             .stdin(Stdio::null())
             .output()
             .expect("docker runs")
+    }
+
+    pub(super) fn cli(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        without_inherited_settings(&mut command)
+            .args(["-k", "1", "60", "docker", "--host", &self.host()])
+            .args(args)
+            .env("DOCKER_CONFIG", self.dir.join("cli"));
+        command
     }
 
     /// The same; panics with what docker said when it failed, returns what it printed otherwise.

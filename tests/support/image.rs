@@ -3,8 +3,9 @@
 use super::Engine;
 use super::require;
 use serde_json::Value;
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
 /// A `build.rs` would compile it for everybody; this does so for whoever runs these tests, once per
@@ -79,6 +80,30 @@ impl Engine {
             .filter_map(|line| Some(line["status"].as_str()?.to_owned()))
             .find(|status| status.starts_with("sha256:"))
             .unwrap_or_else(|| panic!("import of {name}: {answer:?}"))
+    }
+
+    /// `docker build` by the classic builder, whose steps are containers.
+    pub fn build(&self, name: &str, dockerfile: &str) -> Output {
+        let mut build = self
+            .cli(&["build", "--no-cache", "--tag", name, "-"])
+            .env("DOCKER_BUILDKIT", "0")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("docker runs");
+        let mut input = build.stdin.take().expect("piped");
+        input
+            .write_all(dockerfile.as_bytes())
+            .expect("the Dockerfile is read");
+        drop(input);
+        build.wait_with_output().expect("docker ends")
+    }
+
+    /// The id of an image; panics where there is none of that name.
+    #[track_caller]
+    pub fn image_id(&self, name: &str) -> String {
+        self.docker_ok(&["image", "inspect", "--format", "{{.Id}}", name])
     }
 }
 

@@ -30,6 +30,7 @@ mod http;
 mod image;
 mod observe;
 mod proxy;
+mod registry;
 mod warden;
 
 pub use engine::{Engine, EngineBuilder};
@@ -37,6 +38,7 @@ pub use eventually::{Settled, eventually};
 pub use http::{Response, Stream};
 pub use observe::{Life, SOON};
 pub use proxy::TcpProxy;
+pub use registry::Registry;
 pub use warden::{Builder, Warden, dockwarden};
 
 use std::path::Path;

@@ -75,9 +75,14 @@ pub fn wanted(text: &str, update: Update) -> Vec<Reference> {
 
 /// The name whose content a pattern is to be pinned to.
 fn subject(place: &ImagePlace, update: Update) -> Option<Reference> {
+    let is_due = update != Update::No || place.pattern.pin().is_none();
+    single(place).filter(|_| is_due)
+}
+
+/// The name that a pattern is about, pinned or not, where that is one with a tag.
+fn single(place: &ImagePlace) -> Option<Reference> {
     let pattern = &place.pattern;
-    let is_due = pattern.names_one() || (update != Update::No && pattern.has_tag());
-    pattern.reference().filter(|_| is_due)
+    pattern.reference().filter(|_| pattern.has_tag())
 }
 
 /// Pins a valid list's text to these images, by the full form of their names.
@@ -92,12 +97,17 @@ pub fn pin(text: &str, update: Update, images: &BTreeMap<String, ImageFacts>) ->
     for rule in image_places(text) {
         let mut by_name: BTreeMap<String, Vec<&ImagePlace>> = BTreeMap::new();
         for place in &rule {
-            match subject(place, update) {
+            match single(place) {
                 Some(name) => by_name.entry(name.to_string()).or_default().push(place),
                 None => edit.left.extend(nameless(place, update)),
             }
         }
         for (name, places) in by_name {
+            let is_due = |place: &&&ImagePlace| subject(place, update).is_some();
+            let due: Vec<_> = places.iter().filter(is_due).collect();
+            if due.is_empty() {
+                continue;
+            }
             match images.get(&name).map(|image| Content::of(image, &name)) {
                 Some(Some(content)) => edit.pin(&places, &content),
                 none => {
@@ -208,13 +218,12 @@ impl Edit<'_> {
             Update::No | Update::Add => open,
         };
         for place in replaced {
-            if is_there {
-                self.remove(place);
-            } else {
-                is_there = true;
-                let new = literal(self.text, place, &content.pinned(place));
-                self.change(place, content, new);
+            if is_there && self.remove(place) {
+                continue;
             }
+            is_there = true;
+            let new = literal(self.text, place, &content.pinned(place));
+            self.change(place, content, new);
         }
         if let (Update::Add, false, Some(last)) = (self.update, is_there, old.last()) {
             let old = &self.text[last.span.clone()];
@@ -239,12 +248,11 @@ impl Edit<'_> {
         });
     }
 
-    /// Takes away a pattern beside which another one of its name is pinned to today's content.
-    fn remove(&mut self, place: &ImagePlace) {
+    /// Takes away a pattern beside which another one of its name is pinned to today's content. Not
+    /// where that would cost a comment: twice the same does no harm.
+    fn remove(&mut self, place: &ImagePlace) -> bool {
         let Some(span) = with_comma(self.text, &place.span) else {
-            let why = "a comment stands between it and its comma: remove it by hand";
-            self.left.push(leave(place, why, true));
-            return;
+            return false;
         };
         self.edits.push((span, String::new()));
         self.changes.push(Change {
@@ -253,6 +261,7 @@ impl Edit<'_> {
             new: None,
             by_id: false,
         });
+        true
     }
 }
 

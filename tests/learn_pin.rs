@@ -200,6 +200,30 @@ fn what_was_learned_ends_nothing_and_is_pinned() {
 }
 
 #[test]
+fn what_was_learned_can_be_piped_into_check() {
+    let engine = Engine::start();
+    engine.image("good:1");
+    engine.run(&["--cap-add", "SYS_TIME"], "good:1", &[]);
+    let binary = env!("CARGO_BIN_EXE_dockwarden");
+    let pipe = |filter: &str| {
+        let line = format!("{binary} learn | {filter} | {binary} check - --running");
+        let mut shell = std::process::Command::new("bash");
+        shell.args(["-c", &line]).env("DOCKER_HOST", engine.host());
+        shell.output().unwrap()
+    };
+    let output = pipe("cat");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let output = pipe("sed s/SYS_TIME/SYS_NICE/");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let output = pipe("sed s/version/vision/");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(
+        text(&output.stderr).contains("standard input:"),
+        "{output:?}"
+    );
+}
+
+#[test]
 fn other_pins_and_none() {
     let engine = Engine::start();
     engine.image("good:1");

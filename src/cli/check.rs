@@ -13,7 +13,7 @@ use super::{Answer, FINE, NO, Output};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The list to check [default: that of --allowlist]
+    /// The list to check, `-` for standard input [default: that of --allowlist]
     file: Option<PathBuf>,
     #[command(flatten)]
     list: ListArguments,

@@ -1,6 +1,7 @@
 //! What the one-shot commands share: the list, the engine, and a judged reading of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,14 +10,14 @@ use jiff::Timestamp;
 
 use super::table::printable;
 use super::{BAD_USAGE, EngineArguments, Failure, NO_ENGINE, saved};
-use crate::allowlist::{Allowlist, Key, Verdict};
+use crate::allowlist::{Allowlist, Key, SIZE_MAX, Verdict};
 use crate::container::{Container, ContainerId};
 use crate::docker::Docker;
 use crate::engine::{Engine, EngineError};
 use crate::look::{self, Asker, Memory};
 use crate::own;
 use crate::reload;
-use crate::status::LoadedList;
+use crate::status::{Candidate, ListError, LoadedList};
 use crate::together::judge_all;
 
 /// The list that a one-shot command judges by.
@@ -38,10 +39,31 @@ impl ListArguments {
     }
 }
 
+/// Reads a list, `-` from standard input.
 pub(super) async fn load(path: &Path) -> Result<LoadedList, Failure> {
-    reload::load(path)
-        .await
-        .map_err(|error| Failure::bad_usage(error.report()))
+    let candidate = if path == Path::new("-") {
+        read_standard_input()
+    } else {
+        reload::load(path).await
+    };
+    candidate.map_err(|error| Failure::bad_usage(error.report()))
+}
+
+fn read_standard_input() -> Candidate {
+    let file = "standard input".to_owned();
+    let mut bytes = Vec::new();
+    // One byte more than a list may have makes it too large.
+    let most = SIZE_MAX as u64 + 1;
+    match io::stdin().lock().take(most).read_to_end(&mut bytes) {
+        Err(error) => Err(ListError::Unreadable {
+            file,
+            message: error.to_string(),
+        }),
+        Ok(_) => match Allowlist::parse(&bytes) {
+            Ok(list) => Ok(LoadedList::new(list, Timestamp::now())),
+            Err(invalid) => Err(ListError::Invalid { file, invalid }),
+        },
+    }
 }
 
 /// Where the containers are that a one-shot command judges.

@@ -1,3 +1,5 @@
+//! Learned lists allow what they were learned from.
+
 use jiff::Timestamp;
 use proptest::prelude::{Strategy, any};
 

@@ -1,3 +1,5 @@
+//! Pins go where they belong, and everything else stays.
+
 use super::*;
 use crate::allowlist::Allowlist;
 
@@ -94,7 +96,7 @@ fn patterns_are_pinned_where_they_stand() {
         (
             Replace,
             "image = [\"a:1@00\" # x\n, \"a:1@2b\"]",
-            "image = [\"a:1@00\" # x\n, \"a:1@2b\"]",
+            "image = [\"a:1@2b\" # x\n, \"a:1@2b\"]",
         ),
         // Other pins of the same content are as good.
         (Replace, r#"image = "a:1@aa""#, r#"image = "a:1@aa""#),
@@ -189,4 +191,35 @@ fn only_what_is_due_is_asked_for() {
         names(Update::Add),
         ["docker.io/library/a:1", "docker.io/library/b:1"]
     );
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_arrangement_is_broken_or_half_done(
+        elements in proptest::collection::vec((0_usize..6, 0_usize..5), 1..6),
+        is_open in proptest::prelude::any::<bool>(),
+    ) {
+        const PATTERNS: [&str; 6] = ["a:1", "a:1@00", "a:1@11", "a:1@2b", "b:1", "c:*"];
+        const BETWEEN: [&str; 5] = [", ", ",", ",\n    ", ", # x,\n", " # y\n , "];
+        let last = elements.len() - 1;
+        let list: String = elements
+            .iter()
+            .enumerate()
+            .map(|(index, (pattern, between))| {
+                let between = if index == last && !is_open { "" } else { BETWEEN[*between] };
+                format!("\"{}\"{between}", PATTERNS[*pattern])
+            })
+            .collect();
+        let text = format!("version = 1\n[[allow]]\nimage = [{list}]\n");
+        for update in [Update::No, Update::Replace, Update::Add] {
+            let found = pinned(&text, update);
+            for (pattern, is_due) in [("a:1", true), ("b:1", true), ("a:1@00", update == Update::Replace)] {
+                let literal = format!("\"{}\"", whole(pattern));
+                proptest::prop_assert!(!is_due || !found.text.contains(&literal) , "{}", found.text);
+            }
+            if update != Update::No && list.contains("a:1") {
+                proptest::prop_assert!(found.text.contains(&whole("a:1@2b")), "{}", found.text);
+            }
+        }
+    }
 }

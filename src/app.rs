@@ -325,21 +325,38 @@ async fn adopt(
     enforcement: watch::Sender<Enforcement>,
     audit_only: bool,
 ) {
-    while let Some(candidate) = candidates.recv().await {
-        enforcement.send_modify(|enforcement| match candidate {
-            Ok(list) => {
-                tracing::info!(hash = %list.hash, "allowlist was read");
-                enforcement.mode = list.mode(audit_only, jiff::Timestamp::now());
-                enforcement.in_force = list;
-                enforcement.rejected = None;
+    // `audit-until` ends while nothing is read.
+    let mut clock = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        let candidate = tokio::select! {
+            candidate = candidates.recv() => match candidate {
+                Some(candidate) => Some(candidate),
+                None => return,
+            },
+            _ = clock.tick() => None,
+        };
+        enforcement.send_if_modified(|enforcement| {
+            let is_read = candidate.is_some();
+            match candidate {
+                None => {}
+                Some(Ok(list)) => {
+                    tracing::info!(hash = %list.hash, "allowlist was read");
+                    enforcement.in_force = list;
+                    enforcement.rejected = None;
+                }
+                Some(Err(error)) => {
+                    tracing::error!(%error, "allowlist was not taken");
+                    enforcement.rejected = Some(RejectedList {
+                        message: error.to_string(),
+                        at: jiff::Timestamp::now(),
+                    });
+                }
             }
-            Err(error) => {
-                tracing::error!(%error, "allowlist was not taken");
-                enforcement.rejected = Some(RejectedList {
-                    message: error.to_string(),
-                    at: jiff::Timestamp::now(),
-                });
-            }
+            let mode = enforcement
+                .in_force
+                .mode(audit_only, jiff::Timestamp::now());
+            let before = std::mem::replace(&mut enforcement.mode, mode);
+            is_read || before != mode
         });
     }
 }

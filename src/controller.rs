@@ -233,6 +233,10 @@ impl Controller {
     fn changed(&mut self, change: &Change) {
         let events = &self.context.metrics.events;
         events.with_label_values(&[change.kind.as_str()]).inc();
+        if change.kind == ChangeKind::ExecStart && !self.forbids_exec() {
+            // Health checks come by the dozen each second.
+            return;
+        }
         let trigger = match change.kind {
             ChangeKind::Create => Some(Trigger::Create),
             ChangeKind::Start => Some(Trigger::Start),
@@ -266,6 +270,12 @@ impl Controller {
             tracked.subject.mark(trigger, Instant::now(), None);
             self.attend(&change.id);
         }
+    }
+
+    fn forbids_exec(&self) -> bool {
+        let enforcement = self.context.enforcement.borrow();
+        let mut rules = enforcement.in_force.list.rules.iter();
+        rules.any(|rule| !rule.exec)
     }
 
     /// Has a container started again that a rule keeps running.

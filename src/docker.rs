@@ -323,7 +323,7 @@ impl Engine for Docker {
                     let real = real_path(path).await?;
                     found.extend(powers::bind_powers(&real, *read_only, &defaults));
                 }
-                Power::Device(path) => {
+                Power::Device(path) if path.starts_with('/') => {
                     found.insert(Power::Device(real_path(path).await?));
                 }
                 _ => {}

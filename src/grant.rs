@@ -86,7 +86,7 @@ pub enum Power {
     },
     /// A volume of this driver, or a local one that mounts a file system of this type.
     Volume(String),
-    /// A device of the host, by its path there.
+    /// A device of the host, by its path there or by its CDI name, `vendor.com/class=name`.
     Device(String),
     /// Devices by number.
     DeviceRule,
@@ -124,6 +124,14 @@ impl Power {
         Self::Capability(upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned())
     }
 
+    /// A device by its path in any spelling, or by its CDI name.
+    pub fn device(typed: &str) -> Self {
+        Self::Device(match typed.starts_with('/') {
+            true => normal_path(typed),
+            false => typed.to_owned(),
+        })
+    }
+
     /// A bind of a path in any spelling.
     pub fn bind(path: &str, read_only: bool) -> Self {
         Self::Bind {
@@ -148,7 +156,7 @@ impl Power {
                 Self::bind(path, read_only)
             }
             "volume" => Self::Volume(rest.to_owned()),
-            "device" => Self::Device(normal_path(rest)),
+            "device" => Self::device(rest),
             "cap" => Self::capability(rest),
             "runtime" => Self::Runtime(rest.to_owned()),
             "unknown" => Self::Unknown(rest.to_owned()),
@@ -272,6 +280,9 @@ impl Grant {
                     }),
                 }
             }
+            Some(("device", name)) if is_cdi_name(name) => {
+                Scope::One(Power::Device(name.to_owned()))
+            }
             Some(("device", path)) => Scope::One(Power::Device(checked_path(path)?)),
             Some(("join", name)) if is_container_pattern(name) => {
                 Scope::Join(Pattern::new(name, Reach::Everything))
@@ -388,6 +399,21 @@ pub fn is_container_pattern(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"_.-*".contains(&byte))
 }
 
+/// `vendor.com/class=name`, as the Container Device Interface names devices.
+fn is_cdi_name(text: &str) -> bool {
+    let parts = text.split_once('=').and_then(|(kind, name)| {
+        let (vendor, class) = kind.split_once('/')?;
+        Some([vendor, class, name])
+    });
+    let is_word = |part: &str| {
+        part.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_.-:".contains(&byte))
+    };
+    parts.is_some_and(|parts| parts.into_iter().all(is_word))
+}
+
 fn checked_path(path: &str) -> Result<String, InvalidGrant> {
     let is_clean = path.starts_with('/')
         && !path.contains(['*', '\0'])
@@ -445,6 +471,7 @@ mod tests {
             ("volume:nfs", "volume:nfs", true),
             ("device:/dev/fuse", "device:/dev/fuse", true),
             ("device:/dev", "device:/dev/fuse", false),
+            ("device:nvidia.com/gpu=0", "device:nvidia.com/gpu=0", true),
             ("runtime:kata", "runtime:runsc", false),
         ];
         for (grant, power, covered) in table {

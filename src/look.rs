@@ -31,8 +31,6 @@ pub struct Memory {
     ancestors: Option<Vec<Ancestor>>,
     /// The program of a foreign exec in this life of it.
     pub foreign_exec: Option<String>,
-    /// The execs of this life of it that are known not to be foreign.
-    pub known_execs: BTreeSet<String>,
 }
 
 /// Tells what is still to be asked about a container.
@@ -117,15 +115,9 @@ impl Memory {
         container.foreign_exec.clone_from(&self.foreign_exec);
     }
 
-    /// When its process last started, as its inspection told.
+    /// What its inspection told.
     pub fn inspection(&self) -> Option<&Inspection> {
         self.inspection.as_deref()
-    }
-
-    /// Another life of it begins, or the last one is over.
-    pub fn forget_execs(&mut self) {
-        self.foreign_exec = None;
-        self.known_execs.clear();
     }
 
     /// What its image's own health check executes.

@@ -93,6 +93,11 @@ fn banners(
         let why = why.unwrap_or_else(|| format!("{} mode", enforcement.mode.as_str()));
         banners.push(format!("Denied containers are not being ended: {why}."));
     }
+    if !enforcement.in_force.list.looks_at_powers() {
+        banners.push(
+            "Powers are not looked at where a rule gives no `grants`: privileged containers and binds of the host's files pass there.".to_owned(),
+        );
+    }
     if let Some(rejected) = &enforcement.rejected {
         banners.push(format!(
             "A newer list is not in force: {} (read at {})",
@@ -117,7 +122,12 @@ fn containers(listing: &Listing) -> Markup {
                                 @if let Some(name) = &view.container_name { (name) br; }
                                 code.quiet { (view.container_id.short()) }
                             }
-                            td { (view.image.as_deref().unwrap_or("none")) }
+                            td {
+                                (view.image.as_deref().unwrap_or("none"))
+                                @for power in view.powers.iter().flatten() {
+                                    br; span.quiet { (power) }
+                                }
+                            }
                             td {
                                 (view.status)
                                 @if let Some(text) = &view.status_text { br; span.quiet { (text) } }

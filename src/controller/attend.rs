@@ -111,6 +111,9 @@ impl Attendance<'_> {
         }
         self.history.looked_at = Some(Instant::now());
         let verdict = self.judge(&container).await;
+        if verdict == Verdict::Unknown {
+            return Next::After(backoff.delay());
+        }
         let policy = Policy::of(&self.enforcement);
         let failures = self.history.failures;
         let step = if policy.removes(container.state) {

@@ -99,6 +99,6 @@ impl History {
         self.on_record.clear();
         self.denied_since = None;
         self.failures = 0;
-        self.memory.forget_execs();
+        self.memory.foreign_exec = None;
     }
 }

@@ -4,7 +4,7 @@
 //! never out of date where that would end something: before a container is found to be one too many,
 //! each of those before it is looked at afresh.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
@@ -14,6 +14,9 @@ use crate::allowlist::{Allowlist, Verdict};
 use crate::container::{Container, ContainerId};
 use crate::engine::Engine;
 use crate::together::allot;
+
+/// From so many on one full list costs less than a look at each.
+const LOOKS_MAX: usize = 16;
 
 /// The live containers that rules with `max` match, as last seen.
 #[derive(Default)]
@@ -71,30 +74,21 @@ impl Seats {
         self.lock().insert(container.id.clone(), container.clone());
         loop {
             let (found, before) = self.find(list, container, now);
-            match found {
-                Some(found) if found.is_denied() => {
-                    let looks = before.iter().map(|id| engine.look(id));
-                    let looked = join_all(looks).await;
-                    let mut is_changed = false;
-                    for (id, looked) in before.iter().zip(looked) {
-                        match looked {
-                            Ok(Some(other)) if other.state.is_live() => {}
-                            Ok(_) => {
-                                is_changed = true;
-                                self.vacate(id);
-                            }
-                            // Nothing is done on the strength of a reading that failed.
-                            Err(_) => return Verdict::Unknown,
-                        }
-                    }
-                    if !is_changed {
-                        return found;
-                    }
-                }
-                Some(found) => return found,
+            let Some(found) = found else {
                 // Word of its death came meanwhile.
-                None => return verdict,
+                return verdict;
+            };
+            if !found.is_denied() {
+                return found;
             }
+            // Nothing is done on the strength of a reading that failed.
+            let Some(dead) = dead_among(engine.as_ref(), &before).await else {
+                return Verdict::Unknown;
+            };
+            if dead.is_empty() {
+                return found;
+            }
+            dead.into_iter().for_each(|id| self.vacate(&id));
         }
     }
 
@@ -114,6 +108,33 @@ impl Seats {
             .map(|other| other.id.clone());
         (verdict, before.collect())
     }
+}
+
+/// Those of these containers that do not run; `None` when the engine does not tell.
+async fn dead_among(engine: &dyn Engine, ids: &[ContainerId]) -> Option<Vec<ContainerId>> {
+    let is_live = |container: &Container| container.state.is_live();
+    if ids.len() > LOOKS_MAX {
+        let listed = engine.list().await.ok()?.containers;
+        let live: BTreeSet<_> = listed
+            .into_iter()
+            .filter(is_live)
+            .map(|one| one.id)
+            .collect();
+        return Some(
+            ids.iter()
+                .filter(|id| !live.contains(id))
+                .cloned()
+                .collect(),
+        );
+    }
+    let looked = join_all(ids.iter().map(|id| engine.look(id))).await;
+    let mut dead = Vec::new();
+    for (id, looked) in ids.iter().zip(looked) {
+        if !looked.ok()?.as_ref().is_some_and(is_live) {
+            dead.push(id.clone());
+        }
+    }
+    Some(dead)
 }
 
 fn wants_seat(list: &Allowlist, container: &Container, now: Timestamp) -> bool {

@@ -74,6 +74,8 @@ impl Subject {
                 // Whoever waits for this death looks again at once.
                 self.wake.notify_one();
             }
+            // The history that comes with a new connection also tells of lives that are over.
+            ChangeKind::ExecStart if Some(change.time) < heard.started_at => {}
             // One that is not looked at in time counts as foreign.
             ChangeKind::ExecStart if heard.execs.len() >= EXECS_MAX => heard.execs[0] = None,
             ChangeKind::ExecStart => heard.execs.push(change.exec.clone()),

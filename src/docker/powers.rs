@@ -72,7 +72,7 @@ const HOST_CONFIG: &[(&str, Reader)] = &[
     ("Devices", |value, _, found| {
         for device in elements(value) {
             match device.get("PathOnHost").and_then(Value::as_str) {
-                Some(path) => found.add(Power::Device(normal_path(path))),
+                Some(path) => found.add(Power::device(path)),
                 None => found.unknown("Devices", &device.to_string()),
             }
         }
@@ -84,16 +84,19 @@ const HOST_CONFIG: &[(&str, Reader)] = &[
         for request in elements(value) {
             if request.get("Driver").and_then(Value::as_str) == Some("cdi") {
                 let ids = request.get("DeviceIDs").unwrap_or(&Value::Null);
-                found.each("DeviceIDs", ids, |id| Power::Device(id.to_owned()));
+                found.each("DeviceIDs", ids, Power::device);
             } else {
                 found.add(Power::Gpus);
             }
         }
     }),
     ("Runtime", |value, defaults, found| {
-        let ordinary = ["", "runc", "io.containerd.runc.v2"];
+        // Where the default is a stricter sandbox, even Docker's own runtime is a power.
+        let default = defaults.runtime.as_deref().unwrap_or(RUNC);
+        let is_runc = |runtime| runtime == RUNC || runtime == "io.containerd.runc.v2";
         let runtime = text(value);
-        if !ordinary.contains(&runtime) && defaults.runtime.as_deref() != Some(runtime) {
+        let is_default = runtime == default || (is_runc(runtime) && is_runc(default));
+        if !runtime.is_empty() && !is_default {
             found.add(Power::Runtime(runtime.to_owned()));
         }
     }),
@@ -174,6 +177,9 @@ const HARMLESS: &[&str] = &[
     "VolumeDriver",
     "VolumesFrom",
 ];
+
+/// The runtime of an engine that names none.
+const RUNC: &str = "runc";
 
 /// What Docker hides of `/proc` and `/sys` by default since 19.03; newer engines hide more.
 const MASKED_PATHS: &[&str] = &[
@@ -305,7 +311,7 @@ pub(super) fn read_volume(answer: &Value, defaults: &EngineDefaults) -> BTreeSet
         }
         ("", "") | ("tmpfs", _) => {}
         (_, device) if device.starts_with("/dev/") => {
-            found.add(Power::Device(normal_path(device)));
+            found.add(Power::device(device));
         }
         (kind, _) => found.add(Power::Volume(
             if kind.is_empty() { "unknown" } else { kind }.to_owned(),
@@ -390,3 +396,6 @@ fn elements(value: &Value) -> impl Iterator<Item = &Value> {
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,8 @@ impl ImagePattern {
         }
         let (name, pin) = if is_pin(text) {
             (None, Some(text))
-        } else if text.starts_with(SHA256) || is_whole_id(text) {
+        } else if is_whole_id(text) || (text.starts_with(SHA256) && !text.contains('/')) {
+            // The engine gives no repository this name, so an id was meant.
             return Err(InvalidImagePattern::Pin(text.to_owned()));
         } else {
             let (name, pin) = split_digest(text);
@@ -278,6 +279,7 @@ mod tests {
             ("**/nginx", "example.com/nginx", false),
             ("[2001:db8::*]:*/app", "[2001:db8::1]:5000/app", true),
             ("a_b.c/*", "a_b.c/app", true),
+            ("sha256:5000/app:1", "sha256:5000/app:1", true),
             ("nginx:*", "nginx", true),
             ("localhost:5000/*", "localhost:5000/app", true),
             ("localhost:5000/*", "localhost:5001/app", false),

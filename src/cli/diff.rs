@@ -50,12 +50,12 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
         all.filter(|one| one.container.state.is_live()).collect()
     };
     let (before, after) = (judged(&old), judged(&new));
-    one_shot::warn_of_unknown(&before);
-    one_shot::warn_of_unknown(&after);
     // Both are in the same order: that of the containers' names.
-    let pairs = before.into_iter().zip(after);
-    let (changed, same): (Vec<Pair>, Vec<Pair>) =
-        pairs.partition(|(old, new)| old.verdict.as_str() != new.verdict.as_str());
+    let pairs: Vec<Pair> = before.into_iter().zip(after).collect();
+    one_shot::warn_of_unknown(pairs.iter().map(less_known));
+    let (changed, same): (Vec<Pair>, Vec<Pair>) = pairs
+        .into_iter()
+        .partition(|(old, new)| old.verdict.as_str() != new.verdict.as_str());
     match arguments.output {
         Output::Table => say(&changed),
         Output::Json => {
@@ -72,6 +72,13 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
         }
     }
     Ok(if changed.is_empty() { FINE } else { NO })
+}
+
+fn less_known((old, new): &Pair) -> &Judged {
+    match old.verdict {
+        Verdict::Unknown => old,
+        _ => new,
+    }
 }
 
 fn say(changed: &[Pair]) {

@@ -123,9 +123,9 @@ impl SourceArguments {
 }
 
 /// Tells of those whose verdict is not known: they count as neither allowed nor denied.
-pub(super) fn warn_of_unknown(judged: &[Judged]) {
+pub(super) fn warn_of_unknown<'a>(judged: impl IntoIterator<Item = &'a Judged>) {
     let is_unknown = |one: &&Judged| one.verdict == Verdict::Unknown;
-    let unknown = judged.iter().filter(is_unknown);
+    let unknown = judged.into_iter().filter(is_unknown);
     let (hidden, open): (Vec<_>, Vec<_>) = unknown.partition(|one| one.is_hidden);
     if !hidden.is_empty() {
         note(&format!(

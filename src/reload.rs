@@ -32,7 +32,7 @@ const SETTLE: Duration = Duration::from_millis(25);
 
 /// Reads and parses the file once.
 pub async fn load(path: &Path) -> Candidate {
-    parse(path, read(path).await)
+    parse(path, read(path).await).await
 }
 
 /// Watches the file and hands on what it becomes.
@@ -107,7 +107,7 @@ impl Reload {
             is_asked: false,
             path: path.clone(),
         };
-        (reload, parse(&path, text))
+        (reload, parse(&path, text).await)
     }
 
     /// Watches until shutdown. Each signal of `hangup` hands on what is there, changed or not.
@@ -185,7 +185,7 @@ impl Reload {
         self.settling = Some((found, since));
         let age = since.elapsed();
         if age >= STILL || (self.is_closed && age >= CLOSED) {
-            let candidate = parse(&self.path, text);
+            let candidate = parse(&self.path, text).await;
             // A save in two steps closes an empty or half-written file first: no alarm for that.
             if candidate.is_ok() || age >= STILL {
                 self.hand_on(found, candidate).await;
@@ -269,13 +269,17 @@ fn fingerprint(text: &Text) -> Fingerprint {
     text.as_ref().ok().map(|text| Sha256::digest(text).into())
 }
 
-fn parse(path: &Path, text: Text) -> Candidate {
+/// Parses on a thread of its own: megabytes that are no list take seconds, and must not keep the
+/// threads that enforce.
+async fn parse(path: &Path, text: Text) -> Candidate {
     let file = path.display().to_string();
-    let text = text.map_err(|message| ListError::Unreadable {
+    let unreadable = |message| ListError::Unreadable {
         file: file.clone(),
         message,
-    })?;
-    match Allowlist::parse(&text) {
+    };
+    let text = text.map_err(unreadable)?;
+    let parsed = tokio::task::spawn_blocking(move || Allowlist::parse(&text)).await;
+    match parsed.map_err(|error| unreadable(error.to_string()))? {
         Ok(list) => Ok(LoadedList::new(list, Timestamp::now())),
         Err(invalid) => Err(ListError::Invalid { file, invalid }),
     }

@@ -50,6 +50,62 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     engine
 });
 
+// ---- daemons
+
+/// What sees the host's processes and has no capability more than dockwarden in its container.
+#[test]
+fn nobody_reaches_the_engine_through_a_daemon_s_own_root() {
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("allowlist.toml");
+    std::fs::write(&list, "version = 1\nallow-nothing = true\n").unwrap();
+    let bare = [
+        "--pdeathsig",
+        "KILL",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+    ];
+    let mut daemon = Command::new("setpriv")
+        .args(bare)
+        .args([
+            env!("CARGO_BIN_EXE_dockwarden"),
+            "controller",
+            "--mode",
+            "audit",
+        ])
+        .args([
+            "--engine",
+            "unix:///nowhere.sock",
+            "--listen",
+            "127.0.0.1:0",
+            "--allowlist",
+        ])
+        .arg(&list)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = std::io::BufReader::new(daemon.stderr.take().unwrap());
+    let mut lines = std::io::BufRead::lines(log).map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("listening")), "it serves");
+    let reach = |pid: u32| {
+        let root = format!("/proc/{pid}/root/");
+        let mut ls = Command::new("setpriv");
+        ls.args(&bare[2..]).args(["ls", &root]).output().unwrap()
+    };
+    let answer = reach(daemon.id());
+    // The same through a process that does not hide: else this would prove nothing.
+    let mut open = Command::new("setpriv");
+    let mut open = open.args(bare).args(["sleep", "60"]).spawn().unwrap();
+    eventually("another's root is open", SOON, || {
+        reach(open.id()).status.success()
+    });
+    for process in [&mut daemon, &mut open] {
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+    assert!(!answer.status.success(), "{answer:?}");
+}
+
 // ---- check
 
 #[test]

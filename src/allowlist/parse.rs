@@ -17,8 +17,8 @@ use super::diagnostics::{Diagnostic, InvalidAllowlist};
 use super::{Action, Allowlist, Defaults, Mode, OnCreate, Rule, STOP_TIMEOUT};
 use crate::grant::Grant;
 
-/// The largest list that is read, in bytes. 10,000 long rules take a quarter of it.
-pub const SIZE_MAX: usize = 16 * 1024 * 1024;
+/// The largest list that is read, in bytes. 10,000 long rules take half of it.
+pub const SIZE_MAX: usize = 8 * 1024 * 1024;
 
 /// The largest list of which all syntax errors are told, and not the first one alone.
 const RECOVERED_MAX: usize = 256 * 1024;

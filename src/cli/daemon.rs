@@ -82,6 +82,7 @@ enum ShowLabels {
 }
 
 pub(super) async fn run(role: Role, arguments: Arguments) -> Answer {
+    hide_from_others();
     let _logging = telemetry::init(arguments.log_format, arguments.log_level.as_deref())
         .map_err(|error| Failure::bad_usage(format!("--log-level: {error}")))?;
     let listen = arguments.listen.unwrap_or_else(|| match role {
@@ -114,6 +115,19 @@ pub(super) async fn run(role: Role, arguments: Arguments) -> Answer {
             },
             message: failure.to_string(),
         }),
+    }
+}
+
+/// Closes `/proc/<pid>/root` of this process to other containers. A container that sees the host's
+/// processes (`--pid host`, a bind of `/proc`) would find the engine's socket there, as this one
+/// has no capability by which the kernel would tell them apart.
+fn hide_from_others() {
+    use rustix::process::{DumpableBehavior, getuid, set_dumpable_behavior};
+    // Another user could then no longer give his own process the name by which it proves itself
+    // (`own.rs`), and the root of other containers has no way to him.
+    if getuid().is_root() {
+        // The kernel refuses only values that it does not know.
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     }
 }
 

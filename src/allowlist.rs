@@ -6,6 +6,7 @@ mod explain;
 mod matching;
 mod nearest;
 mod parse;
+mod places;
 mod verdict;
 mod warnings;
 
@@ -27,6 +28,7 @@ pub use diagnostics::{Diagnostic, InvalidAllowlist};
 pub use explain::{Key, KeyCheck, RuleCheck};
 pub use matching::Question;
 pub use parse::SIZE_MAX;
+pub use places::{ImagePlace, image_places, quoted};
 pub use verdict::{Reason, Verdict};
 pub use warnings::Warning;
 

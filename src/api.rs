@@ -24,6 +24,7 @@ use crate::journal::{Decisions, Filter};
 use crate::metrics::Metrics;
 use crate::record::Record;
 use crate::status::{Enforcement, Snapshot};
+pub use containers::HIDDEN;
 use problem::Problem;
 
 /// Which of the services answers.

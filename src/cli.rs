@@ -2,10 +2,14 @@
 
 mod check;
 mod daemon;
+mod diff;
 mod explain;
 mod healthcheck;
+mod learn;
 mod one_shot;
+mod pin;
 mod ps;
+mod saved;
 mod schema;
 mod table;
 
@@ -48,6 +52,12 @@ enum Command {
     Check(check::Arguments),
     /// Explain the verdict on a container, rule by rule
     Explain(explain::Arguments),
+    /// Show which running containers change verdict between two allowlists
+    Diff(diff::Arguments),
+    /// Print an allowlist for what runs now, or for what audit logs saw
+    Learn(learn::Arguments),
+    /// Pin the content of the images that an allowlist names, in place
+    Pin(pin::Arguments),
     /// Show all containers with their verdicts
     Ps(ps::Arguments),
     /// Print the JSON Schema of allowlists, for editors
@@ -143,6 +153,9 @@ pub fn main() -> ExitCode {
             Command::Api(arguments) => daemon::run(Role::Api, arguments).await,
             Command::Check(arguments) => check::run(&arguments).await,
             Command::Explain(arguments) => explain::run(&arguments).await,
+            Command::Diff(arguments) => diff::run(&arguments).await,
+            Command::Learn(arguments) => learn::run(&arguments).await,
+            Command::Pin(arguments) => pin::run(&arguments).await,
             Command::Ps(arguments) => ps::run(&arguments).await,
             Command::Schema => schema::run(),
             Command::Healthcheck(arguments) => healthcheck::run(&arguments).await,

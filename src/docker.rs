@@ -33,6 +33,7 @@ use crate::engine::{
     Act, Acted, Engine, EngineError, EngineInfo, Exec, ImageFacts, Inspection, Listing, Messages,
 };
 use crate::grant::{Power, normal_path};
+use crate::image::Reference;
 use elements::Elements;
 use powers::EngineDefaults;
 use transport::Transport;
@@ -272,6 +273,16 @@ impl Engine for Docker {
         match within(QUICK, self.object(&format!("/images/{image_id}/json"))).await {
             Ok(answer) => Ok(answers::image(&answer)),
             Err(EngineError::NotFound) => Ok(ImageFacts::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn image_by_name(&self, name: &Reference) -> Result<Option<ImageFacts>, EngineError> {
+        // Of what may stand in a reference only an IPv6 host's brackets may not stand in a path.
+        let name = name.to_string().replace('[', "%5B").replace(']', "%5D");
+        match within(QUICK, self.object(&format!("/images/{name}/json"))).await {
+            Ok(answer) => Ok(Some(answers::image(&answer))),
+            Err(EngineError::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
     }

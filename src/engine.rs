@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::container::{Container, ContainerId};
 use crate::grant::Power;
+use crate::image::Reference;
 
 /// Who answers at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +147,8 @@ pub struct Inspection {
 /// What is known of an image. Nothing of it when it is gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageFacts {
+    /// Its full id.
+    pub id: Option<String>,
     /// Its tags and repo digests.
     pub names: Vec<String>,
     /// The id of the image that it was built on, on this host.
@@ -274,6 +277,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// What is known of an image, by its full id; nothing when it is gone.
     async fn image(&self, image_id: &str) -> Result<ImageFacts, EngineError>;
+
+    /// The image that a name stands for here now. `None` where there is none.
+    async fn image_by_name(&self, name: &Reference) -> Result<Option<ImageFacts>, EngineError>;
 
     /// The powers that a volume of the driver `local` gives by its options.
     async fn volume_powers(&self, name: &str) -> Result<BTreeSet<Power>, EngineError>;

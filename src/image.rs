@@ -49,6 +49,16 @@ impl Reference {
         })
     }
 
+    /// The shortest text that means the same: `nginx:1.27` for `docker.io/library/nginx:1.27`.
+    pub fn familiar(&self) -> String {
+        let whole = self.to_string();
+        let shortened = ["docker.io/library/", "docker.io/"]
+            .into_iter()
+            .filter_map(|prefix| whole.strip_prefix(prefix))
+            .find(|short| Self::parse(short).as_ref() == Some(self));
+        shortened.unwrap_or(&whole).to_owned()
+    }
+
     /// Host and path, such as `docker.io/library/nginx`.
     pub fn repository(&self) -> &str {
         &self.repository
@@ -255,7 +265,9 @@ mod tests {
         fn printing_and_parsing_are_inverse(text in "([A-Za-z0-9._]{1,8}(:[0-9]{1,4})?/)?[a-z0-9]{1,6}([._-][a-z0-9]{1,4})?(/[a-z0-9]{1,5})?(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,5})?(@sha256:[0-9a-f]{64})?") {
             if let Some(reference) = Reference::parse(&text) {
                 let printed = reference.to_string();
-                proptest::prop_assert_eq!(Reference::parse(&printed), Some(reference));
+                proptest::prop_assert_eq!(Reference::parse(&printed), Some(reference.clone()));
+                let familiar = reference.familiar();
+                proptest::prop_assert_eq!(Reference::parse(&familiar), Some(reference), "{}", familiar);
             }
         }
 

@@ -393,6 +393,65 @@ fn explain_of_an_imagined_container_asks_no_engine() {
 }
 
 #[test]
+fn explain_shows_the_normal_form_of_an_image() {
+    let digest = format!("sha256:{}", "1a".repeat(32));
+    let long = format!("a/{}", "b".repeat(300));
+    let table = [
+        ("nginx", Some("docker.io/library/nginx:latest")),
+        ("index.docker.io/team/app:1", Some("docker.io/team/app:1")),
+        ("[::1]:5000/app", Some("[::1]:5000/app:latest")),
+        ("localhost/a:1@DIGEST", Some("localhost/a:1@DIGEST")),
+        ("DIGEST", None),
+        ("Nginx", None),
+        ("nginx:", None),
+        ("a@md5:00", None),
+        (&*long, None),
+    ];
+    for (image, normal) in table {
+        let image = image.replace("DIGEST", &digest);
+        let run = Run::with(LIST)
+            .args(&["explain", "--output", "json", "--image", &image])
+            .run();
+        let Some(normal) = normal else {
+            run.expect(2);
+            continue;
+        };
+        run.expect(1);
+        let normal = normal.replace("DIGEST", &digest);
+        assert_eq!(run.json()["image_normalized"], normal);
+    }
+}
+
+#[test]
+fn explain_of_imagined_powers_and_of_what_would_be_denied() {
+    let list = "version = 1\n[defaults]\ngrants = []\n[[allow]]\nrule = \"a\"\nimage = \"a:1\"\ngrants = [\"host-network\"]\n[[allow]]\nrule = \"b\"\nimage = \"b:1\"\naudit = true\n";
+    let table = [
+        (&["--image", "a:1"][..], 0, "allowed by rule `a`"),
+        (
+            &["--image", "a:1", "--power", "host-network"],
+            0,
+            "+ `grants`",
+        ),
+        (
+            &["--image", "a:1", "--power", "bind:/srv:ro"],
+            1,
+            "denied, not-granted: rule `a` matches but does not grant `bind:/srv:ro`",
+        ),
+        (&["--image", "b:1"], 0, "it would be denied"),
+        (&["--image", "a:1", "--power", "strength"], 2, ""),
+    ];
+    for (options, code, part) in table {
+        let run = Run::with(list).args(&["explain"]).args(options).run();
+        run.expect(code);
+        assert!(run.stdout.contains(part), "{run:?}");
+    }
+    let run = Run::with(list)
+        .args(&["explain", "--image", "b:1", "--output", "json"])
+        .run();
+    assert_eq!(run.json()["container"]["would_deny"], true);
+}
+
+#[test]
 fn explain_remembers_what_is_gone() {
     let engine = Engine::start();
     engine.image("evil:1");
@@ -416,6 +475,14 @@ fn explain_remembers_what_is_gone() {
             .run();
         run.expect(1);
         assert!(run.stdout.contains("denied: no-rule"), "{run:?}");
+    }
+    // The log answers without an engine, where it can.
+    let nowhere = ["--audit-log", &log, "--engine", "unix:///nowhere.sock"];
+    for (name, code) in [("brief", 1), ("nobody", 3)] {
+        let run = Run::with(LIST).args(&["explain", name]).args(&nowhere);
+        let run = run.run();
+        run.expect(code);
+        assert!(run.stderr.contains("can't be reached"), "{run:?}");
     }
     Run::with(LIST)
         .args(&["explain", "brief"])
@@ -494,7 +561,12 @@ fn without_an_engine_it_is_3_and_with_a_bad_url_2() {
         ("nonsense", 2),
     ];
     for (url, code) in table {
-        for command in [&["ps"][..], &["check", "--running"], &["explain", "x"]] {
+        for command in [
+            &["ps"][..],
+            &["check", "--running"],
+            &["explain", "x"],
+            &["learn"],
+        ] {
             let run = Run::with(LIST).args(command).args(&["--engine", url]).run();
             run.expect(code);
             assert!(run.stderr.contains(url), "{run:?}");

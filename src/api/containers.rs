@@ -27,7 +27,7 @@ use crate::status::Enforcement;
 
 const KNOWN: &str = "status, verdict, name, image, label";
 /// What stands in the place of a label's value that is not shown.
-const HIDDEN: &str = "…";
+pub const HIDDEN: &str = "…";
 
 /// The answer to `GET /containers`.
 #[derive(Debug, Serialize)]

@@ -7,20 +7,18 @@ use clap::builder::BoolishValueParser;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::one_shot::{self, ListArguments};
-use super::table::{self, Judged};
-use super::{Answer, EngineArguments, FINE, NO, Output};
-use crate::allowlist::Verdict;
-use crate::container::Container;
+use super::one_shot::{self, Judged, ListArguments, SourceArguments, counted};
+use super::table::{self, View};
+use super::{Answer, FINE, NO, Output};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The list to check [default: that of --allowlist]
+    /// The list to check, `-` for standard input [default: that of --allowlist]
     file: Option<PathBuf>,
     #[command(flatten)]
     list: ListArguments,
     #[command(flatten)]
-    engine: EngineArguments,
+    source: SourceArguments,
     /// Warnings are failures
     #[arg(long, env = "DOCKWARDEN_STRICT", value_parser = BoolishValueParser::new())]
     strict: bool,
@@ -44,10 +42,15 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
         .unwrap_or_else(|| arguments.list.path());
     let list = one_shot::load(&path).await?;
     let warnings = list.list.warnings(Timestamp::now());
-    let ended = if arguments.running {
-        let engine = one_shot::engine(&arguments.engine)?;
-        let judged = one_shot::judged(&engine, &list).await?;
-        Some(judged.into_iter().filter(would_end).collect::<Vec<_>>())
+    // Whoever names what was saved wants it judged.
+    let ended = if arguments.running || arguments.source.is_saved() {
+        let judged = arguments.source.judged(&list).await?;
+        Some(
+            judged
+                .into_iter()
+                .filter(Judged::would_end)
+                .collect::<Vec<_>>(),
+        )
     } else {
         None
     };
@@ -81,19 +84,10 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
             "hash": list.hash,
             "list": list.list,
             "warnings": warnings,
-            "would_end": ended.as_ref().map(|ended| ended.iter().map(Judged::from).collect::<Vec<_>>()),
+            "would_end": ended.as_ref().map(|ended| ended.iter().map(View::from).collect::<Vec<_>>()),
         }))?,
     }
     let is_weak = arguments.strict && !warnings.is_empty();
     let would_end = ended.is_some_and(|ended| !ended.is_empty());
     Ok(if is_weak || would_end { NO } else { FINE })
-}
-
-fn counted(number: usize, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
-}
-
-fn would_end((container, verdict): &(Container, Verdict)) -> bool {
-    container.state.is_live() && verdict.is_denied()
 }

@@ -1,19 +1,20 @@
 //! `dockwarden explain`: the verdict on one container, real, gone or imagined, rule by rule.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::one_shot::{self, ListArguments};
-use super::table::{self, Judged};
-use super::{Answer, EngineArguments, FINE, Failure, NO, Output};
+use super::one_shot::{self, Judged, ListArguments, SourceArguments};
+use super::table::{self, View};
+use super::{Answer, FINE, Failure, NO, NO_ENGINE, Output};
 use crate::allowlist::Verdict;
 use crate::container::{Container, ContainerId};
+use crate::grant::Power;
 use crate::image::Reference;
 use crate::journal::{self, Filter};
+use crate::record::Record;
 use crate::status::LoadedList;
 
 #[derive(Debug, Args)]
@@ -30,8 +31,11 @@ pub(super) struct Arguments {
     /// ... with this label
     #[arg(long = "label", value_name = "KEY=VALUE", requires = "image")]
     labels: Vec<String>,
+    /// ... with this power, such as host-network or bind:/srv/www:ro
+    #[arg(long = "power", value_name = "POWER", requires = "image")]
+    powers: Vec<String>,
     #[command(flatten)]
-    engine: EngineArguments,
+    source: SourceArguments,
     #[command(flatten)]
     list: ListArguments,
     /// Where to look for a container that is gone
@@ -50,33 +54,46 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: &Arguments) -> Answer {
     let list = one_shot::load(&arguments.list.path()).await?;
     if let Some(image) = &arguments.image {
-        let container = imagined(image, arguments.name.as_deref(), &arguments.labels)?;
+        let container = imagined(image, arguments)?;
         let verdict = list.list.judge(&container, Timestamp::now());
-        return say(&(container, verdict), &list, arguments.output);
+        return say(&Judged::alone(container, verdict), &list, arguments.output);
     }
     let wanted = arguments.container.as_deref().unwrap_or_default();
-    let engine = one_shot::engine(&arguments.engine)?;
-    let judged = one_shot::judged(&engine, &list).await?;
-    let by_name = judged
-        .iter()
-        .find(|(container, _)| container.name.as_deref() == Some(wanted));
-    let by_id: Vec<_> = judged
-        .iter()
-        .filter(|(container, _)| container.id.begins_with(wanted))
-        .collect();
-    match (by_name, by_id.as_slice()) {
-        (Some(found), _) => say(found, &list, arguments.output),
-        (None, [found]) => say(found, &list, arguments.output),
-        (None, []) => gone(wanted, arguments),
-        (None, several) => Err(Failure::bad_usage(format!(
-            "{} containers' ids begin with `{wanted}`",
+    let judged = match arguments.source.judged(&list).await {
+        Ok(judged) => judged,
+        // What is on record can be told without an engine.
+        Err(failure) if failure.code == NO_ENGINE && arguments.audit_log.is_some() => {
+            one_shot::note(&format!("{}; looking in the audit log", failure.message));
+            return match records(wanted, arguments)?.as_slice() {
+                [] => Err(failure),
+                records => say_records(wanted, records, arguments.output),
+            };
+        }
+        Err(failure) => return Err(failure),
+    };
+    let by_name = |one: &&Judged| one.container.name.as_deref() == Some(wanted);
+    let by_id = |one: &&Judged| one.container.id.begins_with(wanted);
+    let mut found: Vec<_> = judged.iter().filter(by_name).collect();
+    if found.is_empty() {
+        found = judged.iter().filter(by_id).collect();
+    }
+    match found.as_slice() {
+        [found] => say(found, &list, arguments.output),
+        [] => match records(wanted, arguments)?.as_slice() {
+            [] => Err(Failure::bad_usage(format!(
+                "no container is called `{wanted}`"
+            ))),
+            records => say_records(wanted, records, arguments.output),
+        },
+        several => Err(Failure::bad_usage(format!(
+            "{} containers can be meant by `{wanted}`",
             several.len()
         ))),
     }
 }
 
-fn say(judged: &(Container, Verdict), list: &LoadedList, output: Output) -> Answer {
-    let (container, verdict) = judged;
+fn say(judged: &Judged, list: &LoadedList, output: Output) -> Answer {
+    let (container, verdict) = (&judged.container, &judged.verdict);
     let rules = list.list.explain(container, Timestamp::now());
     match output {
         Output::Table => {
@@ -114,32 +131,44 @@ fn say(judged: &(Container, Verdict), list: &LoadedList, output: Output) -> Answ
             }
         }
         Output::Json => table::say_json(&json!({
-            "container": Judged::from(judged),
+            "container": View::from(judged),
+            "image_normalized": normalized(container),
             "rules": rules,
         }))?,
     }
     Ok(if verdict.is_denied() { NO } else { FINE })
 }
 
-/// A container that the engine no longer knows, by what was put on record.
-fn gone(wanted: &str, arguments: &Arguments) -> Answer {
-    let unknown = || Failure::bad_usage(format!("no container is called `{wanted}`"));
-    let path = arguments.audit_log.as_deref().ok_or_else(unknown)?;
+/// Its image's name in fully expanded form.
+fn normalized(container: &Container) -> Option<String> {
+    let mut names = container.names_of_image().filter_map(Reference::parse);
+    names.next().map(|name| name.to_string())
+}
+
+/// What was put on record of a container that the engine no longer knows, newest first.
+fn records(wanted: &str, arguments: &Arguments) -> Result<Vec<Record>, Failure> {
+    let Some(path) = arguments.audit_log.as_deref() else {
+        return Ok(Vec::new());
+    };
     let filter = Filter {
         container: Some(wanted.to_owned()),
         ..Filter::default()
     };
-    let records = journal::search(path, &filter, 100)
-        .map_err(|error| Failure::bad_usage(format!("{}: {error}", path.display())))?;
-    let newest = records.first().ok_or_else(unknown)?;
-    match arguments.output {
+    journal::search(path, &filter, 100)
+        .map_err(|error| Failure::bad_usage(format!("{}: {error}", path.display())))
+}
+
+fn say_records(wanted: &str, records: &[Record], output: Output) -> Answer {
+    match output {
         Output::Json => table::say_json(&records)?,
         Output::Table => {
-            for record in &records {
+            for record in records {
                 let mut line = format!("{} {wanted}: {}", record.time, record.verdict);
+                let rule = record.rule.as_deref().filter(|_| record.reason.is_none());
+                let rule = rule.map(|rule| format!("rule `{rule}`"));
                 let reason = record.reason.map(|reason| reason.as_str());
                 let outcome = record.outcome.map(|outcome| outcome.as_str());
-                for part in [reason, record.detail.as_deref(), outcome]
+                for part in [rule.as_deref(), reason, record.detail.as_deref(), outcome]
                     .into_iter()
                     .flatten()
                 {
@@ -150,10 +179,13 @@ fn gone(wanted: &str, arguments: &Arguments) -> Answer {
             }
         }
     }
-    Ok(if newest.verdict == "denied" { NO } else { FINE })
+    let is_denied = records
+        .first()
+        .is_some_and(|newest| newest.verdict == "denied");
+    Ok(if is_denied { NO } else { FINE })
 }
 
-fn imagined(image: &str, name: Option<&str>, labels: &[String]) -> Result<Container, Failure> {
+fn imagined(image: &str, arguments: &Arguments) -> Result<Container, Failure> {
     if Reference::parse(image).is_none() {
         return Err(Failure::bad_usage(format!(
             "`{image}` is no image reference"
@@ -161,7 +193,8 @@ fn imagined(image: &str, name: Option<&str>, labels: &[String]) -> Result<Contai
     }
     let id = ContainerId::parse(&"0".repeat(64))
         .ok_or_else(|| Failure::bad_usage("an imagined container has no id"))?;
-    let labels: Option<_> = labels
+    let labels: Option<_> = arguments
+        .labels
         .iter()
         .map(|label| {
             let (key, value) = label.split_once('=')?;
@@ -169,15 +202,31 @@ fn imagined(image: &str, name: Option<&str>, labels: &[String]) -> Result<Contai
         })
         .collect();
     let labels = labels.ok_or_else(|| Failure::bad_usage("--label takes KEY=VALUE"))?;
+    let powers: Result<_, _> = arguments
+        .powers
+        .iter()
+        .map(|text| Power::parse(text).ok_or_else(|| no_power(text)))
+        .collect();
     Ok(Container {
-        name: Some(name.unwrap_or("imagined").to_owned()),
+        name: Some(
+            arguments
+                .name
+                .clone()
+                .unwrap_or_else(|| "imagined".to_owned()),
+        ),
         image: Some(image.to_owned()),
         // A digest that is typed is the content that is imagined.
         image_names: Some(vec![image.to_owned()]),
-        powers: Some(BTreeSet::new()),
+        powers: Some(powers?),
         runs_image_command: Some(true),
         ancestors: Some(Vec::new()),
         labels: Some(labels),
         ..Container::new(id)
     })
+}
+
+fn no_power(text: &str) -> Failure {
+    Failure::bad_usage(format!(
+        "`{text}` is no power: a container has what a grant names, such as host-network"
+    ))
 }

@@ -2,14 +2,14 @@
 
 use clap::Args;
 
-use super::one_shot::{self, ListArguments};
-use super::table::{self, Judged};
-use super::{Answer, EngineArguments, FINE, Output};
+use super::one_shot::{self, ListArguments, SourceArguments};
+use super::table::{self, View};
+use super::{Answer, FINE, Output};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    engine: EngineArguments,
+    source: SourceArguments,
     #[command(flatten)]
     list: ListArguments,
     /// How to print
@@ -24,12 +24,11 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments) -> Answer {
     let list = one_shot::load(&arguments.list.path()).await?;
-    let engine = one_shot::engine(&arguments.engine)?;
-    let judged = one_shot::judged(&engine, &list).await?;
+    let judged = arguments.source.judged(&list).await?;
     match arguments.output {
         Output::Table => table::say_containers(&judged),
         Output::Json => {
-            table::say_json(&judged.iter().map(Judged::from).collect::<Vec<_>>())?;
+            table::say_json(&judged.iter().map(View::from).collect::<Vec<_>>())?;
         }
     }
     Ok(FINE)

@@ -1,12 +1,14 @@
 //! Tables and JSON on standard output. Foreign names are stripped of what steers a terminal.
 
+use std::sync::Arc;
+
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
+use super::one_shot::Judged;
 use super::{Failure, INTERNAL};
 use crate::allowlist::Verdict;
-use crate::container::Container;
 
 /// Prints a line.
 #[allow(clippy::print_stdout)] // The answer of a command goes here.
@@ -25,31 +27,46 @@ pub(super) fn say_json(value: &impl Serialize) -> Result<(), Failure> {
 }
 
 /// Prints containers with their verdicts.
-pub(super) fn say_containers<'a>(judged: impl IntoIterator<Item = &'a (Container, Verdict)>) {
+pub(super) fn say_containers<'a>(judged: impl IntoIterator<Item = &'a Judged>) {
+    let rows = judged.into_iter().map(|one| {
+        let container = &one.container;
+        let cells = [
+            container.id.short(),
+            container.name.as_deref().unwrap_or_default(),
+            container.image.as_deref().unwrap_or_default(),
+            container.state.as_str(),
+            one.verdict.as_str(),
+            &why(&one.verdict),
+        ];
+        (one.host.clone(), cells.map(str::to_owned).to_vec())
+    });
+    let header = ["CONTAINER ID", "NAME", "IMAGE", "STATUS", "VERDICT", "WHY"];
+    say_rows(&header, rows.collect());
+}
+
+/// What decided, in a sentence.
+fn why(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Allowed {
+            rule,
+            would_deny: false,
+        } => format!("rule {rule}"),
+        Verdict::Allowed { rule, .. } => format!("rule {rule}, audit: would deny"),
+        Verdict::Denied { reason, detail, .. } => format!("{reason}: {detail}"),
+        Verdict::Unknown | Verdict::Own => String::new(),
+    }
+}
+
+/// Prints a table, with a column for hosts where there are any.
+pub(super) fn say_rows(header: &[&str], rows: Vec<(Option<Arc<str>>, Vec<String>)>) {
     let mut table = Table::new();
     table.load_preset(NOTHING);
-    table.set_header(["CONTAINER ID", "NAME", "IMAGE", "STATUS", "VERDICT", "WHY"]);
-    for (container, verdict) in judged {
-        let why = match verdict {
-            Verdict::Allowed {
-                rule,
-                would_deny: false,
-            } => format!("rule {rule}"),
-            Verdict::Allowed { rule, .. } => format!("rule {rule}, audit: would deny"),
-            Verdict::Denied { reason, detail, .. } => format!("{reason}: {detail}"),
-            Verdict::Unknown | Verdict::Own => String::new(),
-        };
-        table.add_row(
-            [
-                container.id.short(),
-                container.name.as_deref().unwrap_or_default(),
-                container.image.as_deref().unwrap_or_default(),
-                container.state.as_str(),
-                verdict.as_str(),
-                &why,
-            ]
-            .map(printable),
-        );
+    let has_hosts = rows.iter().any(|(host, _)| host.is_some());
+    let of_host = |text: &str| has_hosts.then(|| text.to_owned()).into_iter();
+    table.set_header(of_host("HOST").chain(header.iter().map(|&title| title.to_owned())));
+    for (host, cells) in &rows {
+        let cells = cells.iter().map(|cell| printable(cell));
+        table.add_row(of_host(&printable(host.as_deref().unwrap_or_default())).chain(cells));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 3));
@@ -61,7 +78,7 @@ pub(super) fn say_containers<'a>(judged: impl IntoIterator<Item = &'a (Container
 }
 
 /// The same text without control characters, line ends aside.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars()
         .map(|character| match character {
             '\n' => '\n',
@@ -77,30 +94,58 @@ fn printable(text: &str) -> String {
 
 /// A judged container as JSON.
 #[derive(Serialize)]
-pub(super) struct Judged<'a> {
+pub(super) struct View<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
     container_id: &'a str,
     container_name: Option<&'a str>,
     image: Option<&'a str>,
     image_id: Option<&'a str>,
     status: &'a str,
-    verdict: &'a str,
-    rule: Option<&'a str>,
-    reason: Option<&'a str>,
-    detail: Option<&'a str>,
+    #[serde(flatten)]
+    verdict: VerdictView<'a>,
 }
 
-impl<'a> From<&'a (Container, Verdict)> for Judged<'a> {
-    fn from((container, verdict): &'a (Container, Verdict)) -> Self {
+impl<'a> From<&'a Judged> for View<'a> {
+    fn from(judged: &'a Judged) -> Self {
+        let container = &judged.container;
         Self {
+            host: judged.host.as_deref(),
             container_id: container.id.as_str(),
             container_name: container.name.as_deref(),
             image: container.image.as_deref(),
             image_id: container.image_id.as_deref(),
             status: container.state.as_str(),
+            verdict: VerdictView::from(&judged.verdict),
+        }
+    }
+}
+
+/// A verdict as JSON.
+#[derive(PartialEq, Eq, Serialize)]
+pub(super) struct VerdictView<'a> {
+    verdict: &'a str,
+    rule: Option<&'a str>,
+    reason: Option<&'a str>,
+    detail: Option<&'a str>,
+    /// Only rules that audit allow it.
+    would_deny: bool,
+}
+
+impl<'a> From<&'a Verdict> for VerdictView<'a> {
+    fn from(verdict: &'a Verdict) -> Self {
+        Self {
             verdict: verdict.as_str(),
             rule: verdict.rule(),
             reason: verdict.reason().map(|reason| reason.as_str()),
             detail: verdict.detail(),
+            would_deny: matches!(
+                verdict,
+                Verdict::Allowed {
+                    would_deny: true,
+                    ..
+                }
+            ),
         }
     }
 }

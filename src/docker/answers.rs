@@ -111,6 +111,7 @@ pub(super) fn image(answer: &Value) -> ImageFacts {
     let of_config = |key| config.map(|config| texts(config, key)).unwrap_or_default();
     let names = texts(answer, "RepoTags").into_iter();
     ImageFacts {
+        id: text(answer, "Id"),
         names: names.chain(texts(answer, "RepoDigests")).collect(),
         parent: text(answer, "Parent").filter(|parent| !parent.is_empty()),
         command: config.map(|_| [of_config("Entrypoint"), of_config("Cmd")].concat()),

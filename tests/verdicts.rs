@@ -219,12 +219,12 @@ fn the_other_keys_say_what_would_allow_it() {
         (
             rule("container = \"db-*\""),
             container(),
-            "no-rule r: rule `r` matches but for `container`: `web-1` does not fit `db-*`",
+            "no-rule r: rule `r` matches but for `container`: `web-1` does not fit `db-*`: add \"web-1\" to its `container`",
         ),
         (
             rule("labels = { tier = \"back\" }"),
             container(),
-            "no-rule r: rule `r` matches but for `labels`: `front` does not fit `tier` = `back`",
+            "no-rule r: rule `r` matches but for `labels`: `front` does not fit `tier` = `back`: change that label",
         ),
         (
             rule("container = \"db-*\"\nlabels = { tier = \"back\" }"),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::matching::{Facts, ImageMatch, label_fits};
-use super::{Allowlist, Reason, Rule, Verdict, explain};
+use super::{Allowlist, Key, Reason, Rule, Verdict, explain};
 use crate::container::Container;
 
 /// How far a rule is from matching. What it says about who a container is counts before what it
@@ -115,10 +115,25 @@ fn of_a_kind(rule: &Rule, facts: &Facts<'_>, now: Timestamp) -> Verdict {
 }
 
 fn one_miss(rule: &Rule, facts: &Facts<'_>, now: Timestamp) -> String {
+    let container = facts.container;
     let check = explain::check(rule, facts, now);
-    let missed = check.keys.iter().find(|key| !key.matches);
-    let missed = missed.map(ToString::to_string).unwrap_or_default();
-    format!("rule `{}` matches but for {missed}", rule.name)
+    let Some(missed) = check.keys.iter().find(|key| !key.matches) else {
+        return format!("rule `{}` matches", rule.name);
+    };
+    let edit = match missed.key {
+        Key::Image => container.names_of_image().next(),
+        Key::Container => container.name.as_deref(),
+        _ => None,
+    };
+    let edit = match edit {
+        Some(name) => {
+            let (name, key) = (explain::shortened(name), missed.key.as_str());
+            format!(": add {name:?} to its `{key}`")
+        }
+        None if missed.key == Key::Labels => ": change that label in the rule".to_owned(),
+        None => String::new(),
+    };
+    format!("rule `{}` matches but for {missed}{edit}", rule.name)
 }
 
 /// The rule that would allow it, as no other is near.

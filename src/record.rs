@@ -149,7 +149,7 @@ pub struct Record {
     pub mode: Mode,
     /// What was to be done, or would be; none for what is allowed.
     pub action: Option<Action>,
-    /// What became of it; none for what is allowed.
+    /// What became of it; none for what is allowed or can't be judged.
     pub outcome: Option<Outcome>,
     /// The engine's words where it refused.
     pub error: Option<String>,

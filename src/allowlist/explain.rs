@@ -120,7 +120,7 @@ pub(super) fn check(rule: &Rule, facts: &Facts<'_>, now: Timestamp) -> RuleCheck
             key: Key::Grants,
             matches: rule.grants_fit(container) == Match::Yes,
             wanted: match granted.as_slice() {
-                [] => "nothing".to_owned(),
+                [] => "an empty list".to_owned(),
                 granted => all_of(granted),
             },
             found: match &container.powers {

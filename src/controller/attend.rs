@@ -114,11 +114,12 @@ impl Attendance<'_> {
                 self.put_early_end_on_record(None).await;
                 return Next::Settled;
             }
-            Err(error) => return self.unknown(&error, backoff),
+            Err(error) => return self.unknown(&error, backoff).await,
         };
         if let Err(error) = self.check_execs(&mut container).await {
-            return self.unknown(&error, backoff);
+            return self.unknown(&error, backoff).await;
         }
+        self.history.unknown_since = None;
         self.history.looked_at = Some(Instant::now());
         let verdict = self.judge(&container).await;
         if verdict == Verdict::Unknown {
@@ -168,13 +169,14 @@ impl Attendance<'_> {
     }
 
     /// Nothing is done on what can't be known; it is asked again.
-    fn unknown(&self, error: &EngineError, backoff: &mut Backoff) -> Next {
+    async fn unknown(&mut self, error: &EngineError, backoff: &mut Backoff) -> Next {
         if matches!(error, EngineError::Unreadable(_)) {
             let unreadable = &self.context.metrics.unreadable;
             unreadable.with_label_values(&["container"]).inc();
         }
         let id = self.subject.id.short();
         tracing::warn!(id, error = error.chain(), "container can't be looked at");
+        self.put_unknown_on_record(error.chain()).await;
         Next::After(backoff.delay())
     }
 

@@ -258,9 +258,38 @@ impl Attendance<'_> {
         if self.is_on_record(reason, outcome) {
             return;
         }
+        let hash = self.enforcement.in_force.hash.clone();
+        self.history.on_record.push((reason, outcome, hash));
+        self.write(container, verdict, outcome, extra).await;
+    }
+
+    /// Puts on record, once a life, that it lives and can't be judged: whoever holds its lock keeps
+    /// it from being inspected.
+    pub(super) async fn put_unknown_on_record(&mut self, error: String) {
+        let since = *self.history.unknown_since.get_or_insert_with(Instant::now);
+        if self.history.told_unknown || since.elapsed() < ESCAPED {
+            return;
+        }
+        if let Ok(Some(container)) = self.context.engine.look(&self.subject.id).await
+            && container.state.is_live()
+        {
+            self.history.told_unknown = true;
+            let extra = Extra {
+                error: Some(error),
+                ..Extra::default()
+            };
+            self.write(&container, &Verdict::Unknown, None, extra).await;
+        }
+    }
+
+    async fn write(
+        &self,
+        container: &Container,
+        verdict: &Verdict,
+        outcome: Option<Outcome>,
+        extra: Extra,
+    ) {
         let in_force = &self.enforcement.in_force;
-        let entry = (reason, outcome, in_force.hash.clone());
-        self.history.on_record.push(entry);
         let decision = Decision {
             container: container.clone(),
             verdict: verdict.clone(),

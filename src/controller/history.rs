@@ -28,6 +28,10 @@ pub(super) struct History {
     /// When it was last looked at.
     pub(super) looked_at: Option<Instant>,
     pub(super) denied_since: Option<Instant>,
+    /// Since when it can't be judged.
+    pub(super) unknown_since: Option<Instant>,
+    /// That is on record.
+    pub(super) told_unknown: bool,
     pub(super) failures: u32,
     /// The last start that was heard of, and the engine's connection, when it was last looked at.
     pub(super) looked_at_life: (Option<Timestamp>, u64),
@@ -100,6 +104,8 @@ impl History {
     pub(super) fn life_is_over(&mut self) {
         self.on_record.clear();
         self.denied_since = None;
+        self.unknown_since = None;
+        self.told_unknown = false;
         self.failures = 0;
         self.memory.foreign_exec = None;
     }

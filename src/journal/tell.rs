@@ -1,7 +1,7 @@
 //! A decision as a log line, in the past tense.
 
 use super::Decision;
-use crate::allowlist::Action;
+use crate::allowlist::{Action, Verdict};
 use crate::record::Outcome;
 
 /// The log line of a decision, in the past tense.
@@ -20,6 +20,14 @@ pub(super) fn tell(decision: &Decision) {
     let lived_ms = decision.lived.map(|lived| lived.as_secs_f64() * 1_000.0);
     let action = decision.action.map_or("", Action::as_str);
     match decision.outcome {
+        None if *verdict == Verdict::Unknown => tracing::error!(
+            id,
+            name,
+            image,
+            trigger,
+            error,
+            "container has run for ten seconds and can't be judged"
+        ),
         None => tracing::info!(id, name, image, rule, trigger, "container was allowed"),
         Some(Outcome::Done) if decision.action == Some(Action::Pause) => tracing::warn!(
             id,

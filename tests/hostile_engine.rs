@@ -415,6 +415,16 @@ fn a_container_that_cannot_be_inspected_is_unknown_and_alone() {
         "--allowlist",
         &list,
     ]);
+    let record = eventually("that it lives unjudged is on record", SOON * 3, || {
+        warden.records_of(&open).into_iter().next()
+    });
+    assert_eq!(record["verdict"], "unknown", "{record:#}");
+    assert!(
+        record["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("layer not found"))
+    );
+    assert!(record["outcome"].is_null(), "{record:#}");
     // Once its names can be read, it is what it is.
     fake.world().broken_inspections.clear();
     fake.wait_for_kill(&open);

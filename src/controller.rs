@@ -9,12 +9,14 @@ mod end;
 mod execs;
 mod history;
 mod keep_running;
+mod lists;
 mod seats;
 mod show;
 mod slots;
 mod subject;
+mod sweep;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,7 +27,6 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::allowlist::Verdict;
 use crate::container::ContainerId;
 use crate::engine::{Change, ChangeKind, Engine, EngineInfo, Listing};
 use crate::follow::{Relist, Update};
@@ -33,7 +34,7 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::own::{self, Own};
 use crate::record::Trigger;
-use crate::status::{Candidate, Enforcement, RejectedList};
+use crate::status::{Candidate, Enforcement};
 use history::History;
 use seats::Seats;
 use slots::Slots;
@@ -43,8 +44,6 @@ use subject::Subject;
 const CALLS: usize = 16;
 /// How long a shutdown waits for what is being ended.
 const SHUTDOWN: Duration = Duration::from_secs(4);
-/// The longest sleep until an expiry: the wall clock may be set meanwhile.
-const EXPIRY_CHECK: SignedDuration = SignedDuration::from_secs(5);
 /// How soon the own container is looked for again.
 const RESOLVE: Duration = Duration::from_secs(1);
 /// How far the engine's history is believed to be of the time before this process.
@@ -305,74 +304,6 @@ impl Controller {
             .spawn(keep_running::start_again(context, subject, memory, delay));
     }
 
-    /// Judges every container of a full list. What is denied gets a look of its own before
-    /// anything is done: the list is as old as its reading.
-    fn sweep(&mut self, listing: Listing, took: Duration) {
-        let begun = Instant::now();
-        let listed_since = begun.checked_sub(took).unwrap_or(begun);
-        self.unreadable("container", listing.unreadable);
-        let trigger = std::mem::replace(&mut self.sweep_trigger, Trigger::Sweep);
-        let now = Timestamp::now();
-        let enforcement = self.context.enforcement.borrow().clone();
-        self.sweeps += 1;
-        let over = self.take_seats(&listing, &enforcement, now);
-        let connection = self.context.connections.load(Ordering::Relaxed);
-        for container in listing.containers {
-            let id = container.id.clone();
-            let tracked = self.tracked(&id);
-            let needs_attention = match &mut tracked.history {
-                None => true,
-                Some(history) => {
-                    let is_over = over.contains_key(&id);
-                    let may_be_another_life = history.looked_at_life.1 != connection;
-                    history.needs_attention(&container, &enforcement, now, listed_since)
-                        || is_over
-                        || (may_be_another_life && container.state.is_live())
-                }
-            };
-            if needs_attention {
-                tracked.subject.mark(trigger, begun, Some(container));
-                self.attend(&id);
-            }
-        }
-        // A container may be younger than the list: only the second one that lacks it counts.
-        let sweeps = self.sweeps;
-        self.tracked
-            .retain(|_, tracked| tracked.history.is_none() || tracked.seen + 2 > sweeps);
-        let metrics = &self.context.metrics;
-        metrics.last_sweep.set(now.as_duration().as_secs_f64());
-        metrics
-            .sweep_duration
-            .observe((took + begun.elapsed()).as_secs_f64());
-        self.connected = true;
-        self.context
-            .enforcement
-            .send_modify(|enforcement| enforcement.last_sweep = Some(now));
-        self.publish();
-    }
-
-    /// Who is one too many among all that are listed.
-    fn take_seats(
-        &mut self,
-        listing: &Listing,
-        enforcement: &Enforcement,
-        now: Timestamp,
-    ) -> BTreeMap<ContainerId, Verdict> {
-        let list = &enforcement.in_force.list;
-        if !list.has_max() {
-            return BTreeMap::new();
-        }
-        let known = listing.containers.iter().filter_map(|container| {
-            let history = self.tracked.get_mut(&container.id)?.history.as_mut()?;
-            let mut container = container.clone();
-            history.memory.recall(&mut container);
-            let is_own = enforcement.surroundings.own.contains(&container.id);
-            (!is_own).then_some(container)
-        });
-        self.context.seats.take_over(list, known, now);
-        self.context.seats.over(list, now)
-    }
-
     async fn resolve_own(&mut self, listing: &Listing) {
         let engine = self.context.engine.as_ref();
         self.own = own::resolve(engine, listing, self.self_id.as_deref()).await;
@@ -402,102 +333,6 @@ impl Controller {
             let marked: Vec<_> = self.tracked.keys().cloned().collect();
             for id in marked {
                 self.attend(&id);
-            }
-        }
-    }
-
-    fn candidate(&mut self, candidate: Candidate) {
-        let metrics = self.context.metrics.clone();
-        let count = |outcome: &str| {
-            metrics
-                .allowlist_reloads
-                .with_label_values(&[outcome])
-                .inc()
-        };
-        match candidate {
-            Err(error) => {
-                tracing::error!(%error, "allowlist was not taken; the last good one stays in force");
-                count("invalid");
-                metrics.allowlist_last_reload_successful.set(0);
-                self.context.enforcement.send_modify(|enforcement| {
-                    enforcement.rejected = Some(RejectedList {
-                        message: error.to_string(),
-                        at: Timestamp::now(),
-                    });
-                });
-            }
-            Ok(list) => {
-                metrics.allowlist_last_reload_successful.set(1);
-                let is_new = self.context.enforcement.borrow().in_force.hash != list.hash;
-                count(if is_new { "applied" } else { "unchanged" });
-                let (hash, rules) = (list.hash.clone(), list.list.rules.len());
-                self.context.enforcement.send_modify(|enforcement| {
-                    enforcement.rejected = None;
-                    if is_new {
-                        enforcement.in_force = list;
-                    }
-                });
-                if is_new {
-                    tracing::info!(%hash, rules, "allowlist came into force");
-                    self.show_list();
-                    self.judge_all_again(Trigger::Reload);
-                }
-            }
-        }
-        self.publish();
-    }
-
-    fn expired(&mut self) {
-        let now = Timestamp::now();
-        let passed = {
-            let enforcement = self.context.enforcement.borrow();
-            let next = enforcement
-                .in_force
-                .expiries_after(self.expiries_judged(&enforcement));
-            next.first().is_some_and(|expiry| *expiry <= now)
-        };
-        if passed {
-            self.expiry_asked = Some(now);
-            self.show_list();
-            // The end of `audit-until` is no other list, and another mode.
-            self.publish();
-            self.judge_all_again(Trigger::Expiry);
-        }
-    }
-
-    /// Up to when expiries have been judged, or their judging is under way.
-    fn expiries_judged(&self, enforcement: &Enforcement) -> Timestamp {
-        let judged = enforcement.last_sweep.max(self.expiry_asked);
-        judged.unwrap_or(enforcement.in_force.loaded_at)
-    }
-
-    fn judge_all_again(&mut self, trigger: Trigger) {
-        self.sweep_trigger = trigger;
-        self.relist.request();
-        for tracked in self
-            .tracked
-            .values()
-            .filter(|tracked| tracked.history.is_none())
-        {
-            tracked.subject.mark(trigger, Instant::now(), None);
-        }
-    }
-
-    /// Sleeps until a rule expires, or for ever.
-    fn next_expiry(&self) -> impl Future<Output = ()> + use<> {
-        let enforcement = self.context.enforcement.borrow();
-        let next = enforcement
-            .in_force
-            .expiries_after(self.expiries_judged(&enforcement));
-        let wait = next.first().map(|expiry| {
-            let left = expiry.duration_since(Timestamp::now());
-            left.clamp(SignedDuration::ZERO, EXPIRY_CHECK)
-                .unsigned_abs()
-        });
-        async move {
-            match wait {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => std::future::pending().await,
             }
         }
     }

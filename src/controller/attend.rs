@@ -97,6 +97,10 @@ impl Attendance<'_> {
             self.history.deaths = deaths;
             self.history.life_is_over();
         }
+        if self.started_at != self.history.inspected_start {
+            self.history.memory.forget_powers();
+            self.history.inspected_start = self.started_at;
+        }
         let mut container = match self.look(listed).await {
             Ok(Some(container)) => container,
             Ok(None) => {
@@ -265,12 +269,22 @@ impl Attendance<'_> {
             }
         }
         let memory = &mut self.history.memory;
+        let knew_image = memory.knows_image();
         let call = look::look(engine, &self.subject.id, memory, surroundings, &asker);
-        let looked = self.context.slots.call(call).await;
-        match looked {
-            Err(EngineError::NotFound) => Ok(None),
-            result => result,
+        let container = match self.context.slots.call(call).await {
+            Ok(Some(container)) => container,
+            Ok(None) | Err(EngineError::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let verdict = self.enforcement.judge(&container, Timestamp::now());
+        if !knew_image || !verdict.is_denied() {
+            return Ok(Some(container));
         }
+        let call = async {
+            memory.learn_digests(engine, &container).await?;
+            look::complete(engine, container, memory, surroundings, &asker).await
+        };
+        self.context.slots.call(call).await
     }
 }
 

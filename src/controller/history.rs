@@ -25,6 +25,8 @@ pub(super) struct History {
     pub(super) deaths: u64,
     /// The last start whose outcome is on record.
     pub(super) settled_start: Option<Timestamp>,
+    /// The last start that was heard of when it was last inspected.
+    pub(super) inspected_start: Option<Timestamp>,
     /// When it was last looked at.
     pub(super) looked_at: Option<Instant>,
     pub(super) denied_since: Option<Instant>,
@@ -55,6 +57,7 @@ impl History {
                 .is_none_or(|looked_at| looked_at < listed_since)
             {
                 self.life_is_over();
+                self.memory.forget_powers();
             }
             return false;
         }

@@ -15,7 +15,7 @@ use crate::container::{Container, ContainerId};
 use crate::engine::{ChangeKind, Engine, EngineError, Listing};
 use crate::follow::Update;
 use crate::look::{self, Memory};
-use crate::status::{Enforcement, Snapshot};
+use crate::status::{Enforcement, Snapshot, Surroundings};
 
 /// How many containers are looked at at once.
 const LOOKS: usize = 8;
@@ -34,6 +34,8 @@ pub struct Inventory {
     snapshot: watch::Sender<Snapshot>,
     /// Whose list says what there is to know of a container.
     enforcement: watch::Receiver<Enforcement>,
+    /// The list and the surroundings by which all were last looked at.
+    looked_by: (Arc<str>, Arc<Surroundings>),
     /// The host's name, where the engine's own is not to be shown.
     host_name: Option<String>,
     known: HashMap<ContainerId, Known>,
@@ -51,6 +53,10 @@ struct Known {
     memory: Memory,
     started_at: Option<Timestamp>,
     looked_at: Option<Instant>,
+    /// How it was configured must be asked for again.
+    is_reconfigured: bool,
+    /// Its image may have more repo digests by now.
+    has_new_digests: bool,
     /// It died and the list has not shown it yet: how often that was looked for.
     death_not_shown: Option<usize>,
 }
@@ -69,10 +75,16 @@ impl Inventory {
         enforcement: watch::Receiver<Enforcement>,
         host_name: Option<String>,
     ) -> Self {
+        let looked_by = {
+            let enforcement = enforcement.borrow();
+            let hash = enforcement.in_force.hash.clone();
+            (hash, enforcement.surroundings.clone())
+        };
         Self {
             engine,
             snapshot,
             enforcement,
+            looked_by,
             host_name,
             known: HashMap::new(),
             dirty: HashSet::new(),
@@ -90,7 +102,7 @@ impl Inventory {
                     Some(update) => self.update(update),
                     None => return,
                 },
-                Ok(()) = self.enforcement.changed() => self.list_may_ask_more(),
+                Ok(()) = self.enforcement.changed() => self.enforcement_changed(),
                 Some(paused) = self.pauses.join_next() => self.dirty.extend(paused),
                 Some(looked) = self.looks.join_next() => match looked {
                     Ok(looked) => self.looked(looked),
@@ -117,8 +129,8 @@ impl Inventory {
                     ChangeKind::Start => {
                         let known = self.known.entry(change.id.clone()).or_default();
                         known.started_at = known.started_at.max(Some(change.time));
-                        known.memory.begin_life();
                         known.death_not_shown = None;
+                        known.is_reconfigured = true;
                     }
                     ChangeKind::Die => {
                         let known = self.known.entry(change.id.clone()).or_default();
@@ -128,7 +140,8 @@ impl Inventory {
                 }
                 self.dirty.insert(change.id);
             }
-            Update::Unreadable | Update::Images => {}
+            Update::Images => self.images_changed(),
+            Update::Unreadable => {}
             Update::Listed(listing, took) => self.listed(listing, took),
             Update::Disconnected(_) => {
                 self.snapshot
@@ -137,14 +150,48 @@ impl Inventory {
         }
     }
 
-    /// Another list may look at more.
+    /// Another list may look at more, and where this process stands makes powers of paths.
+    fn enforcement_changed(&mut self) {
+        let looked_by = {
+            let enforcement = self.enforcement.borrow_and_update();
+            let hash = enforcement.in_force.hash.clone();
+            (hash, enforcement.surroundings.clone())
+        };
+        let (hash, surroundings) = std::mem::replace(&mut self.looked_by, looked_by);
+        if surroundings != self.looked_by.1 {
+            for (id, known) in &mut self.known {
+                known.is_reconfigured = true;
+                self.dirty.insert(id.clone());
+            }
+        }
+        if hash != self.looked_by.0 {
+            self.images_changed();
+        }
+        self.list_may_ask_more();
+    }
+
     fn list_may_ask_more(&mut self) {
-        let enforcement = self.enforcement.borrow_and_update();
+        let enforcement = self.enforcement.borrow();
         let snapshot = self.snapshot.borrow();
         let containers = snapshot.containers.values();
         let open = containers.filter(|container| ask(&enforcement, container).is_some());
         self.dirty
             .extend(open.map(|container| container.id.clone()));
+    }
+
+    /// What is denied may have content that is known by another digest now.
+    fn images_changed(&mut self) {
+        let enforcement = self.enforcement.borrow();
+        let snapshot = self.snapshot.borrow();
+        let now = Timestamp::now();
+        let live = snapshot.containers.values();
+        let live = live.filter(|container| container.state.is_live());
+        for container in live.filter(|one| enforcement.judge(one, now).is_denied()) {
+            if let Some(known) = self.known.get_mut(&container.id) {
+                known.has_new_digests = true;
+                self.dirty.insert(container.id.clone());
+            }
+        }
     }
 
     /// Takes over a full list, but for what was looked at since it was begun.
@@ -158,6 +205,12 @@ impl Inventory {
                 .is_some_and(|looked_at| looked_at >= begun)
         };
         let enforcement = self.enforcement.borrow().clone();
+        let dead: HashSet<_> = {
+            let snapshot = self.snapshot.borrow();
+            let all = snapshot.containers.values();
+            let dead = all.filter(|container| !container.state.is_live());
+            dead.map(|container| container.id.clone()).collect()
+        };
         let mut containers = std::collections::BTreeMap::new();
         for mut container in listing.containers {
             if is_newer(&self.known, &container.id) {
@@ -167,7 +220,10 @@ impl Inventory {
             known.memory.recall(&mut container);
             let is_complete = ask(&enforcement, &container).is_none();
             container.started_at = known.started_at;
-            if !is_complete || (container.state.is_live() && known.started_at.is_none()) {
+            let was_dead = dead.contains(&container.id);
+            known.is_reconfigured |= was_dead && container.state.is_live();
+            let is_open = !is_complete || known.is_reconfigured;
+            if is_open || (container.state.is_live() && known.started_at.is_none()) {
                 self.dirty.insert(container.id.clone());
             }
             containers.insert(container.id.clone(), container);
@@ -199,6 +255,9 @@ impl Inventory {
             self.dirty.remove(&id);
             self.looking.insert(id.clone());
             let known = self.known.get(&id).cloned().unwrap_or_default();
+            if let Some(known) = self.known.get_mut(&id) {
+                (known.is_reconfigured, known.has_new_digests) = (false, false);
+            }
             let enforcement = self.enforcement.borrow().clone();
             let engine = self.engine.clone();
             self.looks.spawn(look_at(engine, enforcement, id, known));
@@ -220,6 +279,10 @@ impl Inventory {
         let container = match container {
             Ok(container) => container,
             Err(error) => {
+                if let Some(heard) = self.known.get_mut(&id) {
+                    heard.is_reconfigured |= known.is_reconfigured;
+                    heard.has_new_digests |= known.has_new_digests;
+                }
                 // The next full list shows it again.
                 tracing::debug!(
                     id = id.short(),
@@ -229,6 +292,9 @@ impl Inventory {
                 return;
             }
         };
+        let heard = self.known.get(&id);
+        known.is_reconfigured = heard.is_some_and(|heard| heard.is_reconfigured);
+        known.has_new_digests = heard.is_some_and(|heard| heard.has_new_digests);
         let is_live = container
             .as_ref()
             .is_some_and(|container| container.state.is_live());
@@ -271,23 +337,25 @@ async fn look_at(
     id: ContainerId,
     mut known: Known,
 ) -> Looked {
-    let asker = |container: &Container| ask(&enforcement, container);
+    if known.is_reconfigured {
+        known.memory.begin_life();
+    }
+    let has_new_digests = known.has_new_digests;
+    let (engine, memory) = (engine.as_ref(), &mut known.memory);
     let surroundings = &enforcement.surroundings;
-    let container = look::look(
-        engine.as_ref(),
-        &id,
-        &mut known.memory,
-        surroundings,
-        &asker,
-    );
-    let container = match container.await {
-        Ok(Some(mut container)) => {
-            let memory = &mut known.memory;
-            let refreshed = look::refresh(engine.as_ref(), &mut container, memory, surroundings);
-            refreshed.await.map(|()| Some(container))
+    let asker = |container: &Container| ask(&enforcement, container);
+    let container = async {
+        let looked = look::look(engine, &id, memory, surroundings, &asker).await?;
+        let Some(mut container) = looked else {
+            return Ok(None);
+        };
+        look::refresh(engine, &mut container, memory, surroundings).await?;
+        if has_new_digests {
+            memory.learn_digests(engine, &container).await?;
         }
-        looked => looked,
+        look::complete(engine, container, memory, surroundings, &asker).await
     };
+    let container = container.await;
     let inspection = known.memory.inspection();
     known.started_at = known
         .started_at

@@ -4,13 +4,14 @@
 //! What a container was created from, and what was known of its image when it was first seen, is
 //! remembered: a pull, an untag or an `rmi` must never turn it into a denied one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::allowlist::Question;
 use crate::container::{Ancestor, Container, ContainerId};
 use crate::engine::{Engine, EngineError, ImageFacts, Inspection};
 use crate::grant::{Power, is_under};
+use crate::image;
 use crate::status::Surroundings;
 
 /// How many containers a chain of joined namespaces is followed through.
@@ -28,6 +29,8 @@ pub struct Memory {
     powers: Option<BTreeSet<Power>>,
     /// It was started since it was inspected.
     is_outdated: bool,
+    /// The names of the containers that it joins, by id, as they were when first seen.
+    joined: BTreeMap<String, String>,
     /// What its paths led to when it was last looked at.
     linked: BTreeSet<Power>,
     ancestors: Option<Vec<Ancestor>>,
@@ -142,6 +145,41 @@ impl Memory {
         self.is_outdated = self.inspection.is_some();
     }
 
+    /// Whether its image was asked for.
+    pub fn knows_image(&self) -> bool {
+        self.image_facts.is_some()
+    }
+
+    /// Takes over the repo digests that its image was given since it was first asked for, by a push or
+    /// a pull: a hash is proof of content whenever it appears.
+    ///
+    /// # Errors
+    /// When the engine gives no answer.
+    pub async fn learn_digests(
+        &mut self,
+        engine: &dyn Engine,
+        container: &Container,
+    ) -> Result<(), EngineError> {
+        let Some(known) = &self.image_facts else {
+            return Ok(());
+        };
+        let image_id = container.image_id.as_deref().unwrap_or_default();
+        let mut facts = engine.image(image_id).await?;
+        if **known != ImageFacts::default() {
+            let is_new = |name: &String| {
+                image::hash_of_repo_digest(name).is_some() && !known.names.contains(name)
+            };
+            let digests = facts.names.into_iter().filter(is_new);
+            let names = known.names.iter().cloned().chain(digests).collect();
+            facts = ImageFacts {
+                names,
+                ..(**known).clone()
+            };
+        }
+        self.image_facts = Some(Arc::new(facts));
+        Ok(())
+    }
+
     /// What its inspection told.
     pub fn inspection(&self) -> Option<&Inspection> {
         self.inspection.as_deref()
@@ -196,7 +234,7 @@ impl Memory {
         surroundings: &Surroundings,
     ) -> Result<(), EngineError> {
         let inspection = engine.inspect(id).await?;
-        let powers = powers(engine, &inspection, surroundings).await?;
+        let powers = powers(engine, &inspection, &mut self.joined, surroundings).await?;
         if self.image.is_none() {
             self.image.clone_from(&inspection.image);
         }
@@ -224,6 +262,7 @@ impl Memory {
 async fn powers(
     engine: &dyn Engine,
     inspection: &Inspection,
+    names: &mut BTreeMap<String, String>,
     surroundings: &Surroundings,
 ) -> Result<BTreeSet<Power>, EngineError> {
     let mut powers = inspection.powers.clone();
@@ -239,7 +278,12 @@ async fn powers(
             continue;
         }
         let Some(id) = ContainerId::parse(&target) else {
-            // Where the engine keeps a name, nothing of that name existed: it can't start.
+            // Where the engine keeps a name, nothing of that name existed. Whoever bears it when
+            // this one starts is joined, and may have handed it on since.
+            let shown: String = target.chars().take(100).collect();
+            powers.insert(Power::Unknown(format!(
+                "joins {shown}, which did not exist"
+            )));
             powers.insert(Power::Join(target));
             continue;
         };
@@ -248,13 +292,16 @@ async fn powers(
         }
         match engine.inspect(&id).await {
             Ok(other) => {
-                powers.insert(Power::Join(other.name.unwrap_or(target)));
+                let name = other.name.unwrap_or_else(|| target.clone());
+                let name = names.entry(target).or_insert(name);
+                powers.insert(Power::Join(name.clone()));
                 powers.extend(other.powers);
                 volumes.extend(other.local_volumes);
                 to_join.extend(other.joins);
             }
             Err(EngineError::NotFound) => {
-                powers.insert(Power::Join(target));
+                let name = names.get(&target).cloned();
+                powers.insert(Power::Join(name.unwrap_or(target)));
             }
             Err(error) => return Err(error),
         }

@@ -156,6 +156,33 @@ fn containers_are_shown_with_all_their_fields() {
     assert_eq!(one("shop-1")["rule"], "shop");
 }
 
+/// What is shown is looked at before it is known whether this process sees the host's files.
+#[test]
+fn verdicts_are_the_controllers_for_what_ran_before() {
+    let engine = Engine::start();
+    engine.image("good:1");
+    let dir = engine.dir().join("bound");
+    std::fs::create_dir(&dir).unwrap();
+    std::os::unix::fs::symlink("/etc", dir.join("link")).unwrap();
+    let dir = dir.display();
+    let id = engine.run(&["-v", &format!("{dir}/link:/x")], "good:1", &[]);
+    let list = format!(
+        "version = 1\nmode = \"audit\"\n[[allow]]\nimage = \"good:1\"\ngrants = [\"bind:{dir}/**\"]\n"
+    );
+    let warden = Warden::on(&engine).allowlist(&list).start();
+    warden.wait_ready();
+    let record = warden.wait_for_verdict(&id, "denied");
+    assert_eq!(record["reason"], "not-granted", "{record:#}");
+    let shown = eventually("it is shown so", SOON, || {
+        let shown = warden.get_json(&format!("/containers/{id}"));
+        (shown["verdict"] == "denied").then_some(shown)
+    });
+    assert!(
+        shown["powers"].to_string().contains("bind:/etc"),
+        "{shown:#}"
+    );
+}
+
 #[test]
 fn filters_narrow_and_nonsense_is_refused() {
     let house = house();

@@ -200,6 +200,33 @@ fn a_pinned_repo_digest_outlives_its_names() {
     engine.assert_same(&control);
 }
 
+#[test]
+fn a_repo_digest_that_came_by_a_push_counts() {
+    let engine = Engine::start();
+    engine.image("bad:1");
+    let registry = Registry::start(&engine);
+    let name = registry.name("team/web:1");
+    engine.image(&name);
+    let named = format!("version = 1\n[[allow]]\nrule = \"web\"\nimage = \"{name}\"\n");
+    let warden = start(&engine, &named, "1s");
+    let id = engine.run(&[], &name, &[]);
+    let control = assert_allowed(&engine, &warden, &id, "web");
+    engine.docker_ok(&["push", &name]);
+    let digest = "{{index .RepoDigests 0}}";
+    let digest = engine.docker_ok(&["image", "inspect", "--format", digest, &name]);
+    let (_, digest) = digest.split_once('@').unwrap();
+    // What `dockwarden pin` makes of the list.
+    warden.write_list_by_rename(&named.replace(&name, &format!("{name}@{digest}")));
+    eventually("judged by the pin", SOON, || {
+        (warden.records_of(&id).len() > 1).then_some(())
+    });
+    fence(&engine);
+    warden.wait_for_sweeps(2);
+    engine.assert_same(&[control]);
+    let shown = warden.get_json(&format!("/containers/{id}"));
+    assert_eq!(shown["verdict"], "allowed", "{shown:#}");
+}
+
 // ---- max
 
 #[test]

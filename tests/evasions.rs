@@ -45,7 +45,7 @@ const ROWS: &[(&str, &str)] = &[
     ("07", "cp into it, commit it"),
     ("08", "start, restart, unpause, update"),
     ("09", "an allowed image with more power"),
-    ("09 start", "powers that come with a start"),
+    ("09 start", "power that a start brings"),
     ("09 symlink", "a path that leads elsewhere"),
     ("10", "holes in patterns"),
     ("11", "many spellings of one image"),
@@ -62,6 +62,7 @@ const ROWS: &[(&str, &str)] = &[
     ("28", "a bind in disguise"),
     ("29", "another's namespaces, and other powers"),
     ("29 defaults", "what other engines give to everyone"),
+    ("29 name", "the namespaces of whoever comes by that name"),
 ];
 
 /// Rows that wait for something to be built.

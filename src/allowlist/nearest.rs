@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::matching::{Facts, ImageMatch, label_fits};
 use super::{Allowlist, Key, Reason, Rule, Verdict, explain};
 use crate::container::Container;
+use crate::grant::Power;
 
 /// How far a rule is from matching. What it says about who a container is counts before what it
 /// says about what that one may do.
@@ -77,13 +78,17 @@ fn of_a_kind(rule: &Rule, facts: &Facts<'_>, now: Timestamp) -> Verdict {
     }
     let missing = rule.missing_grants(container);
     if !missing.is_empty() {
+        let edit = match missing
+            .iter()
+            .any(|power| matches!(power, Power::Unknown(_)))
+        {
+            true => "only `all` in its `grants` covers that",
+            false => "add that to its `grants`",
+        };
         let missing: Vec<_> = missing.iter().map(|power| format!("`{power}`")).collect();
         misses.push((
             Reason::NotGranted,
-            format!(
-                "does not grant {}: add that to its `grants`",
-                missing.join(", ")
-            ),
+            format!("does not grant {}: {edit}", missing.join(", ")),
         ));
     }
     if !is_command_fine(rule, container) {

@@ -277,6 +277,7 @@ impl Attendance<'_> {
             }
         }
         let memory = &mut self.history.memory;
+        let knew_image = memory.knows_image();
         let call = look::look(engine, &self.subject.id, memory, surroundings, &asker);
         let looked = self.context.slots.call(call).await;
         let mut container = match looked {
@@ -284,6 +285,19 @@ impl Attendance<'_> {
             Ok(None) | Err(EngineError::NotFound) => return Ok(None),
             Err(error) => return Err(error),
         };
+        let verdict = enforcement.judge(&container, Timestamp::now());
+        if verdict.is_denied() && knew_image {
+            // What was pushed or pulled since may prove its content.
+            let memory = &mut self.history.memory;
+            let call = async {
+                memory.learn_digests(engine, &container).await?;
+                look::complete(engine, container, memory, surroundings, &asker).await
+            };
+            let Some(completed) = self.context.slots.call(call).await? else {
+                return Ok(None);
+            };
+            container = completed;
+        }
         // What is denied by what is known is not kept waiting.
         let verdict = enforcement.judge(&container, Timestamp::now());
         if container.state.is_live() && !verdict.is_denied() {

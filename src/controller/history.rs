@@ -61,6 +61,7 @@ impl History {
                 .is_none_or(|looked_at| looked_at < listed_since)
             {
                 self.life_is_over();
+                self.memory.begin_life();
             }
             return false;
         }

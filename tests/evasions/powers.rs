@@ -442,6 +442,70 @@ fn row_29_what_is_ordinary_on_another_engine() {
     assert_ordinary_ones_live(&engine, &warden);
 }
 
+/// Before API 1.24 a start may bring another configuration than the create did.
+#[test]
+fn row_09_power_that_a_start_brings() {
+    let row = Row::begin("09 start");
+    let engine = Engine::start();
+    engine.image("good:1");
+    let list = "version = 1\n[defaults]\ngrants = []\n[[allow]]\nimage = \"good:1\"\n";
+    let warden = crate::warden(&engine, list);
+    let start = |id: &str, config: &Value| {
+        let path = format!("/v1.23/containers/{id}/start");
+        let (status, answer) = engine.api("POST", &path, Some(config));
+        assert_eq!(status, 204, "{answer}");
+    };
+    let control = engine.run_life(&[], "good:1");
+    for config in [
+        json!({"Binds": ["/:/x"], "PidMode": "host"}),
+        json!({"NetworkMode": "host"}),
+    ] {
+        // First it is known as an ordinary one: as created, and in a life that is over.
+        let id = engine.create(&[], "good:1", &[]);
+        wait_until_shown(&warden, &id, "allowed");
+        start(&id, &config);
+        row.ended((&engine, &warden), &config.to_string(), &id, "not-granted");
+        let shown = wait_until_shown(&warden, &id, "denied");
+        assert_ne!(shown["powers"], json!([]), "{shown:#}");
+        let id = engine.run(&[], "good:1", &[]);
+        warden.wait_for_verdict(&id, "allowed");
+        engine.docker_ok(&["kill", &id]);
+        start(&id, &config);
+        let what = format!("its second start: {config}");
+        row.ended((&engine, &warden), &what, &id, "not-granted");
+    }
+    engine.assert_same(&[control]);
+}
+
+/// The engine keeps a name that is nobody's, and looks for it at the start.
+#[test]
+fn row_29_the_namespaces_of_whoever_comes_by_that_name() {
+    let row = Row::begin("29 name");
+    let engine = Engine::start();
+    engine.image("good:1");
+    let list = r#"
+version = 1
+[[allow]]
+image = "good:1"
+container = "web"
+grants = ["host-network"]
+[[allow]]
+image = "good:1"
+container = "side"
+grants = ["join:web"]
+"#;
+    let warden = crate::warden(&engine, list);
+    let side = engine.create(&["--name=side", "--network=container:web"], "good:1", &[]);
+    wait_until_shown(&warden, &side, "denied");
+    let web = engine.run_life(&["--name=web", "--network=host"], "good:1");
+    engine.docker_ok(&["start", &side]);
+    let what = "--network container:web, before there is one";
+    let record = row.ended((&engine, &warden), what, &side, "not-granted");
+    let detail = record["detail"].as_str().unwrap();
+    assert!(detail.contains("only `all`"), "{detail}");
+    engine.assert_same(&[web]);
+}
+
 #[test]
 fn row_28_a_bind_in_disguise() {
     let row = Row::begin("28");
@@ -519,43 +583,6 @@ fn row_28_a_bind_in_disguise() {
     let warden = warden(&engine, &cases);
     judge(&row, &engine, &warden, &cases);
     assert_ordinary_ones_live(&engine, &warden);
-}
-
-/// Up to API 1.23 a start may bring a configuration of its own.
-#[test]
-fn row_09_powers_that_come_with_a_start() {
-    let row = Row::begin("09 start");
-    let engine = Engine::start();
-    engine.image("good:1");
-    let dir = engine.dir().join("host");
-    fs::create_dir(&dir).unwrap();
-    let list =
-        "version = 1\n[defaults]\ngrants = []\n[[allow]]\nrule = \"good\"\nimage = \"good:1\"\n";
-    let warden = crate::warden(&engine, list);
-    let both = (&engine, &warden);
-    let control = engine.run_life(&[], "good:1");
-    let configurations = [
-        json!({ "Binds": [format!("{}:/x", dir.display())] }),
-        json!({ "PidMode": "host" }),
-        json!({ "CapAdd": ["SYS_ADMIN"] }),
-    ];
-    for configuration in configurations {
-        let id = engine.run(&[], "good:1", &[]);
-        warden.wait_for_verdict(&id, "allowed");
-        engine.docker_ok(&["kill", &id]);
-        let path = format!("/v1.23/containers/{id}/start");
-        let (status, answer) = engine.api("POST", &path, Some(&configuration));
-        assert_eq!(status, 204, "{answer}");
-        let what = format!("POST /v1.23/…/start {configuration}");
-        let record = row.ended(both, &what, &id, "not-granted");
-        assert!(
-            record["powers"]
-                .as_array()
-                .is_some_and(|powers| !powers.is_empty())
-        );
-    }
-    warden.wait_for_verdict(&control.id, "allowed");
-    engine.assert_same(&[control]);
 }
 
 #[test]

@@ -46,6 +46,7 @@ const ROWS: &[(&str, &str)] = &[
     ("08", "start, restart, unpause, update"),
     ("09", "an allowed image with more power"),
     ("09 start", "power that a start brings"),
+    ("09 words", "power in too many words"),
     ("09 symlink", "a path that leads elsewhere"),
     ("10", "holes in patterns"),
     ("11", "many spellings of one image"),

@@ -43,8 +43,8 @@ fn own_name(name: &str) -> Option<String> {
     (!name.is_empty() && !name.contains('/')).then(|| name.to_owned())
 }
 
-/// Labels; `null` is what the engine says of none, and what a set that is too large is read as.
-/// Both count as absent. A label whose value is no text is left out.
+/// Labels; `null` is what the engine says of none. A set that is too large to be read counts as
+/// absent as well. A label whose value is no text is left out.
 fn labels(value: &Value) -> Option<BTreeMap<String, String>> {
     let labels = value
         .as_object()?

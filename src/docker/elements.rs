@@ -1,9 +1,12 @@
 //! JSON objects out of a byte stream, one at a time and bounded in size.
 //!
 //! Labels of hundreds of megabytes are accepted by the engine and come back in lists and events.
-//! A value that is too large is read as `null`, so that id, names, image and state of the same
+//! A value that is too large is read as [`LEFT_OUT`], so that id, names, image and state of the same
 //! container stay readable and memory stays small.
 
+/// What stands in the place of a value that is too large: no text, array or object, so that nobody
+/// takes it for a field that is not there.
+const LEFT_OUT: &[u8] = b"true";
 /// The largest value of a field of a field, in bytes: one label, or all labels of an inspection.
 const INNER_MAX: usize = 1024 * 1024;
 /// The largest value of a field, in bytes: all labels of a list's element.
@@ -178,7 +181,7 @@ impl Elements {
             };
             if self.element.len() - start > largest {
                 self.element.truncate(start);
-                self.element.extend_from_slice(b"null");
+                self.element.extend_from_slice(LEFT_OUT);
                 self.skipping = Some(depth);
                 return;
             }
@@ -267,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_too_large_become_null_and_the_rest_stays() {
+    fn values_that_are_too_large_are_left_out_and_the_rest_stays() {
         let huge = "x".repeat(3 * INNER_MAX);
         let one_label =
             json!([{"Id": "a", "Labels": {"big": huge, "small": "y"}, "State": "running"}]);
@@ -279,7 +282,7 @@ mod tests {
         assert_eq!(
             found,
             [Some(
-                json!({"Id": "a", "Labels": {"big": null, "small": "y"}, "State": "running"})
+                json!({"Id": "a", "Labels": {"big": true, "small": "y"}, "State": "running"})
             )]
         );
         let many: serde_json::Map<_, _> = (0..200_000)
@@ -294,7 +297,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                Some(json!({"Id": "a", "Labels": null, "State": "running"})),
+                Some(json!({"Id": "a", "Labels": true, "State": "running"})),
                 Some(json!({"Id": "b"}))
             ]
         );
@@ -308,7 +311,7 @@ mod tests {
         assert_eq!(
             found,
             [Some(
-                json!({"Config": {"Image": "i", "Labels": null, "Cmd": null}, "Name": "/n"})
+                json!({"Config": {"Image": "i", "Labels": true, "Cmd": true}, "Name": "/n"})
             )]
         );
     }

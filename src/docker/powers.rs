@@ -290,6 +290,14 @@ pub(super) fn bind_powers(
 /// They are `mount`'s: `o=bind` wins over any type, and the rest mounts a file system of the type.
 pub(super) fn read_volume(answer: &Value, defaults: &EngineDefaults) -> BTreeSet<Power> {
     let mut found = Found::default();
+    let is_readable = match answer.get("Options") {
+        None | Some(Value::Null) => true,
+        Some(Value::Object(options)) => options.values().all(Value::is_string),
+        Some(_) => false,
+    };
+    if !is_readable {
+        found.add(Power::Volume("unknown".to_owned()));
+    }
     let option = |key| {
         let options = answer.get("Options")?.as_object()?;
         let (_, value) = options
@@ -299,10 +307,10 @@ pub(super) fn read_volume(answer: &Value, defaults: &EngineDefaults) -> BTreeSet
     };
     let (kind, flags) = (option("type").unwrap_or(""), option("o").unwrap_or(""));
     let device = option("device").unwrap_or("");
-    let is_bind = flags
-        .split(',')
-        .any(|flag| matches!(flag.trim(), "bind" | "rbind"));
-    let is_read_only = flags.split(',').any(|flag| flag.trim() == "ro");
+    let has = |wanted: &str| flags.split(',').any(|flag| flag == wanted);
+    let is_bind = has("bind") || has("rbind");
+    // The last one of both wins, and ` ro` is no flag.
+    let is_read_only = has("ro") && !has("rw");
     match (kind, device) {
         _ if is_bind => {
             found

@@ -477,6 +477,36 @@ fn row_09_power_that_a_start_brings() {
     engine.assert_same(&[control]);
 }
 
+/// A field of megabytes is left out when answers are read. That does not make it none.
+#[test]
+fn row_09_power_in_too_many_words() {
+    let row = Row::begin("09 words");
+    let engine = Engine::start();
+    engine.image("good:1");
+    let list = "version = 1\n[defaults]\ngrants = []\n[[allow]]\nimage = \"good:1\"\n";
+    let warden = crate::warden(&engine, list);
+    let control = engine.run_life(&[], "good:1");
+    let padding = "x".repeat(1_200_000);
+    let seccomp = format!("seccomp={{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"x\":\"{padding}\"}}");
+    for (what, config) in [
+        ("a long profile", json!({"SecurityOpt": [seccomp]})),
+        (
+            "many capabilities",
+            json!({"CapAdd": vec!["NET_ADMIN"; 100_000]}),
+        ),
+        (
+            "many rules",
+            json!({"DeviceCgroupRules": vec!["c 1:3 rwm"; 100_000]}),
+        ),
+    ] {
+        let body = json!({"Image": "good:1", "HostConfig": config});
+        let id = create_raw(&engine, &body);
+        engine.docker_ok(&["start", &id]);
+        row.ended((&engine, &warden), what, &id, "not-granted");
+    }
+    engine.assert_same(&[control]);
+}
+
 /// The engine keeps a name that is nobody's, and looks for it at the start.
 #[test]
 fn row_29_the_namespaces_of_whoever_comes_by_that_name() {

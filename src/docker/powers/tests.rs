@@ -170,6 +170,23 @@ fn fields_that_are_not_known_are_counted() {
     assert_eq!(words(&nothing.powers), ["unknown:HostConfig=absent"]);
 }
 
+/// What is too large to be read (`elements.rs`) is no field that is not there.
+#[test]
+fn what_is_left_out_of_an_answer_asks_for_more_than_is_granted() {
+    for (field, _) in HOST_CONFIG {
+        let found = read_config(json!({ *field: true }));
+        let joins_a_network = *field == "NetworkMode";
+        assert!(joins_a_network || !found.powers.is_empty(), "{field}");
+    }
+    for answer in [
+        json!({"HostConfig": true}),
+        json!({"HostConfig": {}, "Mounts": true}),
+    ] {
+        let found = read(&answer, &EngineDefaults::default());
+        assert_eq!(found.powers.len(), 1, "{answer}");
+    }
+}
+
 #[test]
 fn mounts_give_binds_and_volumes() {
     let defaults = EngineDefaults {
@@ -213,7 +230,7 @@ fn mounts_give_binds_and_volumes() {
 
 #[test]
 fn a_local_volume_is_what_its_options_make_it() {
-    let table: [(Value, &[&str]); 12] = [
+    let table: [(Value, &[&str]); 16] = [
         (json!(null), &[]),
         (json!({}), &[]),
         (
@@ -250,6 +267,20 @@ fn a_local_volume_is_what_its_options_make_it() {
         ),
         (json!({"type": "proc", "device": "proc"}), &["volume:proc"]),
         (json!({"device": "/srv"}), &["volume:unknown"]),
+        (
+            json!({"type": "none", "o": "ro,bind,rw", "device": "/srv"}),
+            &["bind:/srv"],
+        ),
+        (
+            json!({"type": "none", "o": "bind, ro", "device": "/srv"}),
+            &["bind:/srv"],
+        ),
+        // What is too large to be read.
+        (
+            json!({"type": "tmpfs", "o": true, "device": "/"}),
+            &["volume:unknown"],
+        ),
+        (json!(true), &["volume:unknown"]),
     ];
     for (options, powers) in table {
         let answer = json!({"Name": "v", "Driver": "local", "Options": options});

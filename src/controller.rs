@@ -307,6 +307,8 @@ impl Controller {
         let listed_since = begun.checked_sub(took).unwrap_or(begun);
         self.unreadable("container", listing.unreadable);
         let trigger = std::mem::replace(&mut self.sweep_trigger, Trigger::Sweep);
+        // The end of `audit-until` may have passed since.
+        self.publish();
         let now = Timestamp::now();
         let enforcement = self.context.enforcement.borrow().clone();
         self.sweeps += 1;
@@ -422,9 +424,12 @@ impl Controller {
                 let is_new = self.context.enforcement.borrow().in_force.hash != list.hash;
                 count(if is_new { "applied" } else { "unchanged" });
                 let (hash, rules) = (list.hash.clone(), list.list.rules.len());
+                let audit_only = self.audit_only;
                 self.context.enforcement.send_modify(|enforcement| {
                     enforcement.rejected = None;
                     if is_new {
+                        // Never one list by another's mode.
+                        enforcement.mode = list.mode(audit_only, Timestamp::now());
                         enforcement.in_force = list;
                     }
                 });

@@ -103,5 +103,6 @@ impl History {
         self.denied_since = None;
         self.failures = 0;
         self.memory.foreign_exec = None;
+        self.execs.clear();
     }
 }

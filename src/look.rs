@@ -33,6 +33,8 @@ pub struct Memory {
     joined: BTreeMap<String, String>,
     /// What its paths led to when it was last looked at.
     linked: BTreeSet<Power>,
+    /// That was in its present life.
+    is_linked: bool,
     ancestors: Option<Vec<Ancestor>>,
     /// The program of a foreign exec in this life of it.
     pub foreign_exec: Option<String>,
@@ -56,7 +58,7 @@ pub async fn look(
         return Ok(None);
     };
     // A path may lead elsewhere at each start.
-    memory.follow_links(engine, surroundings).await?;
+    memory.is_linked &= !surroundings.sees_host;
     complete(engine, container, memory, surroundings, asker).await
 }
 
@@ -127,7 +129,8 @@ impl Memory {
         if let Some(inspection) = &self.inspection {
             container.created_at = inspection.created_at.or(container.created_at);
             let powers = self.powers.iter().flatten();
-            container.powers = Some(powers.chain(&self.linked).cloned().collect());
+            let powers = || powers.chain(&self.linked).cloned().collect();
+            container.powers = self.is_linked.then(powers);
         }
         if let Some(facts) = &self.image_facts {
             container.image_names = Some(facts.names.clone());
@@ -203,6 +206,9 @@ impl Memory {
     ) -> Result<(), EngineError> {
         let image_id = container.image_id.as_deref().unwrap_or_default();
         match question {
+            Question::Inspection if self.inspection.is_some() => {
+                self.follow_links(engine, surroundings).await?;
+            }
             Question::Inspection => self.inspect(engine, &container.id, surroundings).await?,
             Question::ImageNames => self.image_facts(engine, image_id).await?,
             Question::Command => {
@@ -253,6 +259,7 @@ impl Memory {
             let linked = engine.follow_links(powers).await?;
             self.linked = guarded(linked, &BTreeSet::new(), surroundings);
         }
+        self.is_linked = true;
         Ok(())
     }
 }

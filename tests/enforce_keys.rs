@@ -311,6 +311,27 @@ fn a_replacement_is_never_one_too_many() {
     assert!(over.iter().all(|record| record["reason"] != "over-max"));
 }
 
+#[test]
+fn a_name_that_was_given_away_takes_no_place() {
+    let engine = engine();
+    let list = "version = 1\n[[allow]]\nrule = \"web\"\nimage = \"good:1\"\ncontainer = \"web\"\nmax = 1\n\
+                [[allow]]\nrule = \"old\"\nimage = \"good:1\"\ncontainer = \"old-*\"\n";
+    let warden = warden(&engine, list);
+    let mut lives = Vec::new();
+    for number in 0..5 {
+        let id = engine.create(&[], "good:1", &[]);
+        if number > 0 {
+            engine.docker_ok(&["rename", "web", &format!("old-{number}")]);
+        }
+        engine.docker_ok(&["rename", &id, "web"]);
+        engine.docker_ok(&["start", &id]);
+        warden.wait_for_verdict(&id, "allowed");
+        lives.push(engine.life(&id));
+    }
+    fence(&engine);
+    engine.assert_same(&lives);
+}
+
 // ---- Time
 
 #[test]

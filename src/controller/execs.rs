@@ -38,9 +38,12 @@ impl Attendance<'_> {
         };
         let mut foreign = None;
         for told in &self.history.execs {
-            foreign = foreign.or(self.foreign(container, told.as_ref(), &inspection).await?);
+            foreign = self.foreign(container, told.as_ref(), &inspection).await?;
+            if foreign.is_some() {
+                break;
+            }
         }
-        if self.trigger != Trigger::Exec {
+        if self.trigger != Trigger::Exec && foreign.is_none() {
             for id in &inspection.execs {
                 let id = Arc::from(id.as_str());
                 match self.context.engine.exec(&id).await {

@@ -109,5 +109,6 @@ impl History {
         self.told_unknown = false;
         self.failures = 0;
         self.memory.foreign_exec = None;
+        self.execs.clear();
     }
 }

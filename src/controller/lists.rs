@@ -36,9 +36,12 @@ impl Controller {
                 let is_new = self.context.enforcement.borrow().in_force.hash != list.hash;
                 count(if is_new { "applied" } else { "unchanged" });
                 let (hash, rules) = (list.hash.clone(), list.list.rules.len());
+                let audit_only = self.audit_only;
                 self.context.enforcement.send_modify(|enforcement| {
                     enforcement.rejected = None;
                     if is_new {
+                        // Never one list by another's mode.
+                        enforcement.mode = list.mode(audit_only, Timestamp::now());
                         enforcement.in_force = list;
                     }
                 });

@@ -4,7 +4,7 @@
 //! never out of date where that would end something: before a container is found to be one too many,
 //! each of those before it is looked at afresh.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
@@ -82,7 +82,7 @@ impl Seats {
                 return found;
             }
             // Nothing is done on the strength of a reading that failed.
-            let Some(dead) = dead_among(engine.as_ref(), &before).await else {
+            let Some(dead) = gone_among(engine.as_ref(), &before).await else {
                 return Verdict::Unknown;
             };
             if dead.is_empty() {
@@ -98,43 +98,35 @@ impl Seats {
         list: &Allowlist,
         container: &Container,
         now: Timestamp,
-    ) -> (Option<Verdict>, Vec<ContainerId>) {
+    ) -> (Option<Verdict>, Vec<Container>) {
         let seats = self.lock();
         let verdict = allot(list, seats.values().collect(), now).remove(&container.id);
         let age = |one: &Container| (one.created_at, one.id.clone());
         let before = seats
             .values()
             .filter(|other| age(other) < age(container))
-            .map(|other| other.id.clone());
+            .cloned();
         (verdict, before.collect())
     }
 }
 
-/// Those of these containers that do not run; `None` when the engine does not tell.
-async fn dead_among(engine: &dyn Engine, ids: &[ContainerId]) -> Option<Vec<ContainerId>> {
-    let is_live = |container: &Container| container.state.is_live();
-    if ids.len() > LOOKS_MAX {
-        let listed = engine.list().await.ok()?.containers;
-        let live: BTreeSet<_> = listed
-            .into_iter()
-            .filter(is_live)
-            .map(|one| one.id)
-            .collect();
-        return Some(
-            ids.iter()
-                .filter(|id| !live.contains(id))
-                .cloned()
-                .collect(),
-        );
-    }
-    let looked = join_all(ids.iter().map(|id| engine.look(id))).await;
-    let mut dead = Vec::new();
-    for (id, looked) in ids.iter().zip(looked) {
-        if !looked.ok()?.as_ref().is_some_and(is_live) {
-            dead.push(id.clone());
-        }
-    }
-    Some(dead)
+/// Those of these containers that do not run, or under another name by now: word of that is on its
+/// way. `None` when the engine does not tell.
+async fn gone_among(engine: &dyn Engine, seen: &[Container]) -> Option<Vec<ContainerId>> {
+    let now: Vec<_> = if seen.len() > LOOKS_MAX {
+        engine.list().await.ok()?.containers
+    } else {
+        let looked = join_all(seen.iter().map(|one| engine.look(&one.id))).await;
+        let looked: Result<Vec<_>, _> = looked.into_iter().collect();
+        looked.ok()?.into_iter().flatten().collect()
+    };
+    let now: BTreeMap<_, _> = now.iter().map(|one| (&one.id, one)).collect();
+    let stays = |one: &&Container| {
+        let now = now.get(&one.id);
+        now.is_some_and(|now| now.state.is_live() && now.name == one.name)
+    };
+    let gone = seen.iter().filter(|one| !stays(one));
+    Some(gone.map(|one| one.id.clone()).collect())
 }
 
 fn wants_seat(list: &Allowlist, container: &Container, now: Timestamp) -> bool {

@@ -67,6 +67,8 @@ impl Subject {
             ChangeKind::Start if heard.started_at < Some(change.time) => {
                 heard.started_at = Some(change.time);
                 heard.was_signalled = false;
+                // What was executed before was executed in a life that is over.
+                heard.execs.clear();
             }
             ChangeKind::Die if heard.died_at < Some(change.time) => {
                 heard.died_at = Some(change.time);
@@ -83,6 +85,7 @@ impl Subject {
                 heard.is_destroyed = true;
                 self.wake.notify_one();
             }
+            ChangeKind::Kill | ChangeKind::Stop if Some(change.time) < heard.started_at => {}
             ChangeKind::Kill | ChangeKind::Stop => {
                 heard.was_signalled = true;
                 // The word of a signal may come after that of the death it caused.
@@ -141,4 +144,48 @@ impl Heard {
 /// From one instant to another; none where they are unknown or the wrong way round.
 pub(super) fn span(from: Option<Timestamp>, to: Option<Timestamp>) -> Option<Duration> {
     to?.duration_since(from?).try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(changes: &[(ChangeKind, i64)]) -> Subject {
+        let id = ContainerId::parse(&"ab".repeat(32)).expect("full id");
+        let subject = Subject::new(id.clone());
+        for (kind, second) in changes {
+            subject.note(&Change {
+                id: id.clone(),
+                kind: *kind,
+                time: Timestamp::from_second(*second).expect("a time"),
+                exec: None,
+            });
+        }
+        subject
+    }
+
+    #[test]
+    fn what_is_told_again_of_an_earlier_life_is_not_of_this_one() {
+        use ChangeKind::{Die, ExecStart, Kill, Start, Stop};
+        let earlier = [(Start, 1), (ExecStart, 2), (Kill, 3), (Die, 4), (Stop, 5)];
+        let again = [&earlier[..], &[(Start, 6)], &earlier[..]].concat();
+        let subject = subject(&again);
+        assert!(!subject.heard().was_signalled);
+        assert!(subject.take_execs().is_empty());
+        assert_eq!(subject.heard().deaths, 1);
+    }
+
+    #[test]
+    fn what_was_executed_before_a_start_is_over() {
+        use ChangeKind::{Die, ExecStart, Start};
+        let subject = subject(&[(Start, 1), (ExecStart, 2), (Die, 3), (Start, 4)]);
+        assert!(subject.take_execs().is_empty());
+        subject.note(&Change {
+            id: subject.id.clone(),
+            kind: ExecStart,
+            time: Timestamp::from_second(5).expect("a time"),
+            exec: None,
+        });
+        assert_eq!(subject.take_execs().len(), 1);
+    }
 }

@@ -22,6 +22,8 @@ impl Controller {
         let listed_since = begun.checked_sub(took).unwrap_or(begun);
         self.unreadable("container", listing.unreadable);
         let trigger = std::mem::replace(&mut self.sweep_trigger, Trigger::Sweep);
+        // The end of `audit-until` may have passed since.
+        self.publish();
         let now = Timestamp::now();
         let enforcement = self.context.enforcement.borrow().clone();
         self.sweeps += 1;

@@ -92,7 +92,7 @@ pub(super) fn inspected(answer: &Value, defaults: &EngineDefaults) -> Inspection
         command: text(answer, "Path")
             .filter(|path| !path.is_empty())
             .into_iter()
-            .chain(texts(answer, "Args"))
+            .chain(arguments(answer, "Args"))
             .collect(),
         user: config("User").unwrap_or_default(),
         execs: texts(answer, "ExecIDs").into_iter().collect(),
@@ -145,7 +145,7 @@ pub(super) fn exec(answer: &Value) -> Exec {
         container_id: text(answer, "ContainerID").unwrap_or_default(),
         command: text(process, "entrypoint")
             .into_iter()
-            .chain(texts(process, "arguments"))
+            .chain(arguments(process, "arguments"))
             .collect(),
         user: text(process, "user").unwrap_or_default(),
         privileged: process.get("privileged").and_then(Value::as_bool) != Some(false),
@@ -244,6 +244,14 @@ fn text(value: &Value, key: &str) -> Option<String> {
     Some(value.get(key)?.as_str()?.to_owned())
 }
 
+/// The arguments of a program. Too many to be read are none that anything could be compared with.
+fn arguments(value: &Value, key: &str) -> Vec<String> {
+    match value.get(key) {
+        None | Some(Value::Null | Value::Array(_)) => texts(value, key),
+        Some(_) => vec!["\0".to_owned()],
+    }
+}
+
 fn texts(value: &Value, key: &str) -> Vec<String> {
     let texts = value.get(key).and_then(Value::as_array);
     let texts = texts.into_iter().flatten();
@@ -312,6 +320,17 @@ mod tests {
             message(&json!({"Type": "container"})),
             Some(Message::Unreadable)
         );
+    }
+
+    #[test]
+    fn arguments_that_are_left_out_are_not_none() {
+        let container = json!({"Path": "/check", "Args": true});
+        let inspection = inspected(&container, &EngineDefaults::default());
+        assert_ne!(inspection.command, ["/check"]);
+        let process = |arguments: Value| json!({"ProcessConfig": {"entrypoint": "/check", "arguments": arguments}});
+        assert_ne!(exec(&process(json!(true))).command, ["/check"]);
+        assert_eq!(exec(&process(json!(null))).command, ["/check"]);
+        assert_eq!(exec(&process(json!(["a"]))).command, ["/check", "a"]);
     }
 
     #[test]

@@ -97,9 +97,7 @@ pub async fn refresh(
     surroundings: &Surroundings,
 ) -> Result<(), EngineError> {
     if memory.is_outdated {
-        memory
-            .ask(engine, container, Question::Inspection, surroundings)
-            .await?;
+        memory.inspect(engine, &container.id, surroundings).await?;
         memory.recall(container);
     }
     Ok(())

@@ -155,8 +155,8 @@ pub struct ImageFacts {
     pub parent: Option<String>,
     /// Its entrypoint and command.
     pub command: Option<Vec<String>>,
-    /// What its health check executes.
-    pub health_check: Option<Vec<String>>,
+    /// What its health check executes, in one way or another.
+    pub health_checks: Vec<Vec<String>>,
 }
 
 /// A program that was executed in a container.

@@ -186,9 +186,10 @@ impl Memory {
         self.inspection.as_deref()
     }
 
-    /// What its image's own health check executes.
-    pub fn health_check(&self) -> Option<&[String]> {
-        self.image_facts.as_ref()?.health_check.as_deref()
+    /// Whether that is what its image's own health check executes.
+    pub fn is_health_check(&self, command: &[String]) -> bool {
+        let facts = self.image_facts.as_ref();
+        facts.is_some_and(|facts| facts.health_checks.iter().any(|check| check == command))
     }
 
     /// Answers one question, for good.

@@ -332,6 +332,44 @@ fn a_name_that_was_given_away_takes_no_place() {
     engine.assert_same(&lives);
 }
 
+// ---- exec
+
+/// Where its image has a shell of its own, and where the image is gone by the time it starts.
+#[test]
+fn a_health_check_is_never_foreign() {
+    let engine = engine();
+    let check = "HEALTHCHECK --interval=1s CMD";
+    let shell = format!("FROM good:1\nSHELL [\"/victim\", \"exit\"]\n{check} 0\n");
+    let built = engine.build("shell:1", &shell);
+    assert!(built.status.success(), "{built:?}");
+    engine.image_with(
+        "lost:1",
+        &[&format!("{check} [\"/victim\", \"exit\", \"0\"]")],
+    );
+    let list = "version = 1\n[[allow]]\nrule = \"checked\"\nimage = [\"shell:1\", \"lost:1\"]\nexec = false\n";
+    let warden = start(&engine, list, "1s");
+    let lost = engine.create(&[], "lost:1", &[]);
+    fence(&engine);
+    engine.docker_ok(&["rmi", "-f", "lost:1"]);
+    engine.docker_ok(&["start", &lost]);
+    let control = [
+        engine.life(&lost),
+        engine.run_life(&[], "shell:1"),
+        engine.run_life(&["--user=7"], "shell:1"),
+    ];
+    for life in &control {
+        eventually("its health is checked", SOON, || {
+            let health = engine.inspect(&life.id)["State"]["Health"].take();
+            health["Log"].as_array().is_some_and(|log| log.len() > 1)
+        });
+    }
+    warden.wait_for_sweeps(2);
+    fence(&engine);
+    engine.assert_same(&control);
+    engine.docker(&["exec", &lost, "/victim", "exit", "1"]);
+    assert_ended(&engine, &warden, &lost, "foreign-exec");
+}
+
 // ---- Time
 
 #[test]

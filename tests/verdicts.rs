@@ -165,7 +165,19 @@ fn what_is_not_granted_is_denied_and_named() {
             none,
             rule("grants = [\"privileged\"]"),
             vec!["unknown:IpcMode=new"],
-            "does not grant `unknown:IpcMode=new`",
+            "does not grant `unknown:IpcMode=new`: only `all` in its `grants` covers that",
+        ),
+        (
+            none,
+            rule(""),
+            vec!["bind:/srv/a*b"],
+            "does not grant `bind:/srv/a*b`: only `all` in its `grants` covers that",
+        ),
+        (
+            none,
+            rule("container = \"db\"\nlabels = { no = \"no\" }"),
+            vec!["unknown:IpcMode=new", "host-pid"],
+            "one for image = \"good:1\" with grants = [\"all\"] would allow it",
         ),
     ];
     for (defaults, rule, held, expected) in table {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::matching::{Facts, ImageMatch, label_fits};
 use super::{Allowlist, Key, Reason, Rule, Verdict, explain};
 use crate::container::Container;
-use crate::grant::Power;
+use crate::grant::{Grant, Power};
 
 /// How far a rule is from matching. What it says about who a container is counts before what it
 /// says about what that one may do.
@@ -78,12 +78,9 @@ fn of_a_kind(rule: &Rule, facts: &Facts<'_>, now: Timestamp) -> Verdict {
     }
     let missing = rule.missing_grants(container);
     if !missing.is_empty() {
-        let edit = match missing
-            .iter()
-            .any(|power| matches!(power, Power::Unknown(_)))
-        {
-            true => "only `all` in its `grants` covers that",
-            false => "add that to its `grants`",
+        let edit = match missing.iter().all(|power| is_grant(power)) {
+            true => "add that to its `grants`",
+            false => "only `all` in its `grants` covers that",
         };
         let missing: Vec<_> = missing.iter().map(|power| format!("`{power}`")).collect();
         misses.push((
@@ -141,6 +138,11 @@ fn one_miss(rule: &Rule, facts: &Facts<'_>, now: Timestamp) -> String {
     format!("rule `{}` matches but for {missed}{edit}", rule.name)
 }
 
+/// Whether a power can be granted as it is written. A path with `*` can't, nor what has no name here.
+fn is_grant(power: &Power) -> bool {
+    Grant::parse(&power.to_string()).is_ok_and(|grant| grant.covers(power))
+}
+
 /// The rule that would allow it, as no other is near.
 fn no_rule(list: &Allowlist, container: &Container) -> String {
     let Some(image) = container.names_of_image().next() else {
@@ -154,10 +156,13 @@ fn no_rule(list: &Allowlist, container: &Container) -> String {
         .is_some_and(|defaults| defaults.grants.is_some());
     let powers: Vec<_> = container.powers.iter().flatten().collect();
     if is_asked && !powers.is_empty() {
-        let powers: Vec<_> = powers
-            .iter()
-            .map(|power| format!("{:?}", power.to_string()))
-            .collect();
+        let powers: Vec<_> = match powers.iter().all(|power| is_grant(power)) {
+            true => powers
+                .iter()
+                .map(|power| format!("{:?}", power.to_string()))
+                .collect(),
+            false => vec!["\"all\"".to_owned()],
+        };
         grants = format!(" with grants = [{}]", powers.join(", "));
     }
     format!("no rule matches: one for image = {image:?}{grants} would allow it")

@@ -29,9 +29,13 @@ impl Attendance<'_> {
         let memory = &mut self.history.memory;
         let engine = self.context.engine.as_ref();
         let surroundings = &self.enforcement.surroundings;
-        memory
-            .ask(engine, container, Question::Command, surroundings)
-            .await?;
+        let asked = memory.ask(engine, container, Question::Command, surroundings);
+        let asked = asked.await;
+        if !container.state.is_live() {
+            // Only what its image says: that may be gone by the time it starts.
+            return Ok(());
+        }
+        asked?;
         let inspection = match self.trigger {
             Trigger::Exec => memory.inspection().cloned().unwrap_or_default(),
             _ => engine.inspect(&container.id).await?,
@@ -68,7 +72,7 @@ impl Attendance<'_> {
     fn forbids_exec(&self, container: &Container) -> bool {
         let verdict = self.enforcement.judge(container, Timestamp::now());
         match verdict {
-            Verdict::Allowed { rule, .. } if container.state.is_live() => {
+            Verdict::Allowed { rule, .. } => {
                 let rule = self.enforcement.in_force.list.rule(&rule);
                 rule.is_some_and(|rule| !rule.exec)
             }
@@ -92,9 +96,8 @@ impl Attendance<'_> {
             Err(EngineError::NotFound) => return Ok(unknown()),
             Err(error) => return Err(error),
         };
-        let health_check = self.history.memory.health_check();
         let is_own = exec.container_id == container.id.as_str()
-            && health_check == Some(&exec.command)
+            && self.history.memory.is_health_check(&exec.command)
             && exec.user == inspection.user
             && !exec.privileged;
         Ok(if is_own { None } else { Some(program(&exec)) })

@@ -115,26 +115,25 @@ pub(super) fn image(answer: &Value) -> ImageFacts {
         names: names.chain(texts(answer, "RepoDigests")).collect(),
         parent: text(answer, "Parent").filter(|parent| !parent.is_empty()),
         command: config.map(|_| [of_config("Entrypoint"), of_config("Cmd")].concat()),
-        health_check: config.and_then(health_check),
+        health_checks: config.map(health_checks).unwrap_or_default(),
     }
 }
 
-/// What the engine executes for the health check of an image's configuration.
-fn health_check(config: &Value) -> Option<Vec<String>> {
-    let test = config
-        .get("Healthcheck")
-        .map(|check| texts(check, "Test"))?;
-    let (kind, rest) = test.split_first()?;
+/// What an engine may execute for the health check of an image's configuration. A container does not
+/// take over its image's shell on every engine.
+fn health_checks(config: &Value) -> Vec<Vec<String>> {
+    let test = config.get("Healthcheck").map(|check| texts(check, "Test"));
+    let test = test.unwrap_or_default();
+    let Some((kind, rest)) = test.split_first() else {
+        return Vec::new();
+    };
+    let shell = texts(config, "Shell");
+    let default = ["/bin/sh", "-c"].map(str::to_owned);
     match kind.as_str() {
-        "CMD" => Some(rest.to_vec()),
-        "CMD-SHELL" => {
-            let mut shell = texts(config, "Shell");
-            if shell.is_empty() {
-                shell = vec!["/bin/sh".to_owned(), "-c".to_owned()];
-            }
-            Some([shell.as_slice(), rest].concat())
-        }
-        _ => None,
+        "CMD" => vec![rest.to_vec()],
+        "CMD-SHELL" if shell.is_empty() => vec![[&default, rest].concat()],
+        "CMD-SHELL" => vec![[&default, rest].concat(), [&shell, rest].concat()],
+        _ => Vec::new(),
     }
 }
 
@@ -320,6 +319,29 @@ mod tests {
             message(&json!({"Type": "container"})),
             Some(Message::Unreadable)
         );
+    }
+
+    #[test]
+    fn a_health_check_is_executed_by_either_shell() {
+        let table = [
+            (json!({}), json!([])),
+            (json!({"Healthcheck": {"Test": ["NONE"]}}), json!([])),
+            (
+                json!({"Healthcheck": {"Test": ["CMD", "/a", "b"]}, "Shell": ["/s"]}),
+                json!([["/a", "b"]]),
+            ),
+            (
+                json!({"Healthcheck": {"Test": ["CMD-SHELL", "x"]}, "Shell": null}),
+                json!([["/bin/sh", "-c", "x"]]),
+            ),
+            (
+                json!({"Healthcheck": {"Test": ["CMD-SHELL", "x"]}, "Shell": ["/s", "-e"]}),
+                json!([["/bin/sh", "-c", "x"], ["/s", "-e", "x"]]),
+            ),
+        ];
+        for (config, checks) in table {
+            assert_eq!(json!(health_checks(&config)), checks, "{config}");
+        }
     }
 
     #[test]

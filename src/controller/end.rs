@@ -259,6 +259,8 @@ impl Attendance<'_> {
             return;
         }
         let hash = self.enforcement.in_force.hash.clone();
+        // What an older list led to is of no more use.
+        self.history.on_record.retain(|(_, _, one)| *one == hash);
         self.history.on_record.push((reason, outcome, hash));
         self.write(container, verdict, outcome, extra).await;
     }

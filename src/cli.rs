@@ -108,6 +108,19 @@ enum Output {
     Json,
 }
 
+/// The option of every command that prints.
+#[derive(Debug, Args)]
+struct PrintArguments {
+    /// How to print
+    #[arg(
+        long,
+        env = "DOCKWARDEN_OUTPUT",
+        value_name = "FORM",
+        default_value = "table"
+    )]
+    output: Output,
+}
+
 /// A command's end other than by its own answer.
 #[derive(Debug)]
 struct Failure {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::one_shot::{self, Judged, ListArguments, SourceArguments, counted};
 use super::table::{self, View};
-use super::{Answer, FINE, NO, Output};
+use super::{Answer, FINE, NO, Output, PrintArguments};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -25,14 +25,8 @@ pub(super) struct Arguments {
     /// Show what the list would end among what runs; exit 1 if there is anything
     #[arg(long, env = "DOCKWARDEN_RUNNING", value_parser = BoolishValueParser::new())]
     running: bool,
-    /// How to print
-    #[arg(
-        long,
-        env = "DOCKWARDEN_OUTPUT",
-        value_name = "FORM",
-        default_value = "table"
-    )]
-    output: Output,
+    #[command(flatten)]
+    print: PrintArguments,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Answer {
@@ -54,7 +48,7 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
     } else {
         None
     };
-    match arguments.output {
+    match arguments.print.output {
         Output::Table => {
             table::say(&format!(
                 "{}: valid, {}, mode {}, action {}, hash {}",

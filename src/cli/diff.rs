@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::one_shot::{self, Judged, SourceArguments, counted};
 use super::table::{self, VerdictView};
-use super::{Answer, FINE, NO, Output};
+use super::{Answer, FINE, NO, Output, PrintArguments};
 use crate::allowlist::Verdict;
 use crate::status::LoadedList;
 
@@ -21,14 +21,8 @@ pub(super) struct Arguments {
     new: PathBuf,
     #[command(flatten)]
     source: SourceArguments,
-    /// How to print
-    #[arg(
-        long,
-        env = "DOCKWARDEN_OUTPUT",
-        value_name = "FORM",
-        default_value = "table"
-    )]
-    output: Output,
+    #[command(flatten)]
+    print: PrintArguments,
 }
 
 /// A container under both lists.
@@ -56,7 +50,7 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
     let (changed, same): (Vec<Pair>, Vec<Pair>) = pairs
         .into_iter()
         .partition(|(old, new)| old.verdict.as_str() != new.verdict.as_str());
-    match arguments.output {
+    match arguments.print.output {
         Output::Table => say(&changed),
         Output::Json => {
             let is_otherwise_changed = |(old, new): &&Pair| {

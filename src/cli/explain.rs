@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::one_shot::{self, Judged, ListArguments, SourceArguments};
 use super::table::{self, View};
-use super::{Answer, FINE, Failure, NO, NO_ENGINE, Output};
+use super::{Answer, FINE, Failure, NO, NO_ENGINE, Output, PrintArguments};
 use crate::allowlist::Verdict;
 use crate::container::{Container, ContainerId};
 use crate::grant::Power;
@@ -41,14 +41,8 @@ pub(super) struct Arguments {
     /// Where to look for a container that is gone
     #[arg(long, env = "DOCKWARDEN_AUDIT_LOG", value_name = "FILE")]
     audit_log: Option<PathBuf>,
-    /// How to print
-    #[arg(
-        long,
-        env = "DOCKWARDEN_OUTPUT",
-        value_name = "FORM",
-        default_value = "table"
-    )]
-    output: Output,
+    #[command(flatten)]
+    print: PrintArguments,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Answer {
@@ -56,7 +50,11 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
     if let Some(image) = &arguments.image {
         let container = imagined(image, arguments)?;
         let verdict = list.list.judge(&container, Timestamp::now());
-        return say(&Judged::alone(container, verdict), &list, arguments.output);
+        return say(
+            &Judged::alone(container, verdict),
+            &list,
+            arguments.print.output,
+        );
     }
     let wanted = arguments.container.as_deref().unwrap_or_default();
     let judged = match arguments.source.judged(&list).await {
@@ -66,7 +64,7 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
             one_shot::note(&format!("{}; looking in the audit log", failure.message));
             return match records(wanted, arguments)?.as_slice() {
                 [] => Err(failure),
-                records => say_records(wanted, records, arguments.output),
+                records => say_records(wanted, records, arguments.print.output),
             };
         }
         Err(failure) => return Err(failure),
@@ -78,12 +76,12 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
         found = judged.iter().filter(by_id).collect();
     }
     match found.as_slice() {
-        [found] => say(found, &list, arguments.output),
+        [found] => say(found, &list, arguments.print.output),
         [] => match records(wanted, arguments)?.as_slice() {
             [] => Err(Failure::bad_usage(format!(
                 "no container is called `{wanted}`"
             ))),
-            records => say_records(wanted, records, arguments.output),
+            records => say_records(wanted, records, arguments.print.output),
         },
         several => Err(Failure::bad_usage(format!(
             "{} containers can be meant by `{wanted}`",

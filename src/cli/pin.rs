@@ -8,7 +8,7 @@ use clap::builder::BoolishValueParser;
 use serde_json::json;
 
 use super::one_shot::{self, ListArguments, note};
-use super::{Answer, EngineArguments, FINE, Failure, INTERNAL, NO, Output, table};
+use super::{Answer, EngineArguments, FINE, Failure, INTERNAL, NO, Output, PrintArguments, table};
 use crate::allowlist::Allowlist;
 use crate::engine::Engine;
 use crate::pin::{self, Change, Left, Pinned, Update};
@@ -36,14 +36,8 @@ pub(super) struct Arguments {
     /// Show what would change, and write nothing
     #[arg(long, env = "DOCKWARDEN_DRY_RUN", value_parser = BoolishValueParser::new())]
     dry_run: bool,
-    /// How to print
-    #[arg(
-        long,
-        env = "DOCKWARDEN_OUTPUT",
-        value_name = "FORM",
-        default_value = "table"
-    )]
-    output: Output,
+    #[command(flatten)]
+    print: PrintArguments,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Answer {
@@ -86,7 +80,7 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
             change.rule, change.old
         ));
     }
-    match arguments.output {
+    match arguments.print.output {
         Output::Table => say(&path, &pinned),
         Output::Json => table::say_json(&json!({
             "file": path,

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::one_shot::{self, ListArguments, SourceArguments};
 use super::table::{self, View};
-use super::{Answer, FINE, Output};
+use super::{Answer, FINE, Output, PrintArguments};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -12,20 +12,14 @@ pub(super) struct Arguments {
     source: SourceArguments,
     #[command(flatten)]
     list: ListArguments,
-    /// How to print
-    #[arg(
-        long,
-        env = "DOCKWARDEN_OUTPUT",
-        value_name = "FORM",
-        default_value = "table"
-    )]
-    output: Output,
+    #[command(flatten)]
+    print: PrintArguments,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Answer {
     let list = one_shot::load(&arguments.list.path()).await?;
     let judged = arguments.source.judged(&list).await?;
-    match arguments.output {
+    match arguments.print.output {
         Output::Table => table::say_containers(&judged),
         Output::Json => {
             table::say_json(&judged.iter().map(View::from).collect::<Vec<_>>())?;

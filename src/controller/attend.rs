@@ -109,7 +109,8 @@ impl Attendance<'_> {
         }
         let mut container = match self.look(listed).await {
             Ok(Some(container)) => container,
-            Ok(None) => {
+            // It may also go in the middle of it.
+            Ok(None) | Err(EngineError::NotFound) => {
                 self.context.seats.vacate(id);
                 self.put_early_end_on_record(None).await;
                 return Next::Settled;
@@ -279,14 +280,11 @@ impl Attendance<'_> {
         let memory = &mut self.history.memory;
         let knew_image = memory.knows_image();
         let call = look::look(engine, &self.subject.id, memory, surroundings, &asker);
-        let looked = self.context.slots.call(call).await;
-        let mut container = match looked {
-            Ok(Some(container)) => container,
-            Ok(None) | Err(EngineError::NotFound) => return Ok(None),
-            Err(error) => return Err(error),
+        let Some(mut container) = self.context.slots.call(call).await? else {
+            return Ok(None);
         };
-        let verdict = enforcement.judge(&container, Timestamp::now());
-        if verdict.is_denied() && knew_image {
+        let is_denied = |container: &_| enforcement.judge(container, Timestamp::now()).is_denied();
+        if knew_image && is_denied(&container) {
             // What was pushed or pulled since may prove its content.
             let memory = &mut self.history.memory;
             let call = async {
@@ -299,15 +297,10 @@ impl Attendance<'_> {
             container = completed;
         }
         // What is denied by what is known is not kept waiting.
-        let verdict = enforcement.judge(&container, Timestamp::now());
-        if container.state.is_live() && !verdict.is_denied() {
+        if container.state.is_live() && !is_denied(&container) {
             let memory = &mut self.history.memory;
             let call = look::refresh(engine, &mut container, memory, surroundings);
-            match self.context.slots.call(call).await {
-                Ok(()) => {}
-                Err(EngineError::NotFound) => return Ok(None),
-                Err(error) => return Err(error),
-            }
+            self.context.slots.call(call).await?;
         }
         Ok(Some(container))
     }

@@ -361,7 +361,7 @@ fn open_state(settings: &Settings) -> Result<Option<Arc<StateDirectory>>, Failur
 /// The list that was last in force. Where that can't be told any more, what is written is believed:
 /// else nothing would be enforced at all.
 fn last_accepted(state: &StateDirectory) -> Option<Accepted> {
-    state.accepted().unwrap_or_else(|error| {
+    state::accepted(state.path()).unwrap_or_else(|error| {
         tracing::error!(%error, "the list that was last in force can't be read; nothing is held back now");
         None
     })
@@ -373,7 +373,7 @@ fn remember(state: &StateDirectory, enforcement: &Enforcement, ledger: &Ledger) 
     if let Err(error) = state.accept(&enforcement.in_force, enforcement.audit_only) {
         tracing::error!(%error, "the list in force could not be written down");
     }
-    match state.containers() {
+    match state::remembered(state.path()) {
         Ok(containers) => ledger.set_all(containers),
         Err(error) => tracing::error!(%error, "what was known of containers can't be read"),
     }

@@ -118,6 +118,8 @@ pub struct Controller {
     sweep_trigger: Trigger,
     /// Changes of the list, or of the mode, that are being weighed.
     changes: JoinSet<guard::Outcome>,
+    /// When it is told that this one is still being weighed.
+    weighing: Option<(Arc<str>, Instant)>,
     /// One that can't be weighed without the engine.
     waiting: Option<Proposal>,
     /// The last expiry for which a sweep was asked.
@@ -162,6 +164,7 @@ impl Controller {
             relist: settings.relist,
             audit_only,
             changes: JoinSet::new(),
+            weighing: None,
             waiting: settings.wanted.map(|list| Proposal { list, audit_only }),
             self_id: settings.self_id,
             learn_host: settings.learn_host,
@@ -197,6 +200,7 @@ impl Controller {
         loop {
             let expiry = self.next_expiry();
             // Nothing is enforced before the own container is known: it may not be listed yet.
+            let told_at = self.weighing.as_ref().map(|(_, told_at)| *told_at);
             let must_resolve = self.connected && !self.own.is_resolved();
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -211,6 +215,7 @@ impl Controller {
                 Some(revived) = self.revivals.join_next() => if let Err(error) = revived {
                     tracing::error!(%error, "starting a container again ended abnormally");
                 },
+                () = tokio::time::sleep_until(told_at.unwrap_or_else(Instant::now)), if told_at.is_some() => self.weighing_takes_long(),
                 () = expiry => self.expired(),
                 () = tokio::time::sleep(RESOLVE), if must_resolve => self.relist.request(),
             }

@@ -25,6 +25,7 @@ pub mod pattern;
 pub mod pin;
 pub mod record;
 pub mod reload;
+pub mod restore;
 pub mod state;
 pub mod status;
 pub mod telemetry;

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::allowlist::Mode;
 use crate::status::{Enforcement, HeldList, RejectedList, Surroundings};
 
-pub use directory::{Accepted, StateDirectory};
+pub use directory::{Accepted, StateDirectory, accepted, remembered};
 pub use keep::keep;
 pub use ledger::{Ledger, Remembered};
 pub use read::{Reader, Truth};

@@ -121,6 +121,19 @@ pub struct HeldList {
     pub error: Option<String>,
 }
 
+impl HeldList {
+    /// One of which nobody can tell yet what it would end, for this reason.
+    pub fn unweighed(hash: Arc<str>, since: Timestamp, error: &str) -> Self {
+        Self {
+            hash,
+            since,
+            running: 0,
+            would_end: Vec::new(),
+            error: Some(error.to_owned()),
+        }
+    }
+}
+
 /// A container that a list would end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WouldEnd {

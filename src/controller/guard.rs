@@ -55,7 +55,11 @@ pub(super) async fn weigh(
         let held = if can_be_weighed {
             hold(&context, &proposal, mode, memories, now).await
         } else {
-            Some(not_weighed(&proposal, now, "the engine is out of reach"))
+            Some(HeldList::unweighed(
+                proposal.list.hash.clone(),
+                now,
+                "the engine is out of reach",
+            ))
         };
         if let Some(held) = held {
             return Outcome::Held(proposal, held);
@@ -118,7 +122,10 @@ async fn hold(
     let enforcement = context.enforcement.borrow().clone();
     let containers = match see(context, &enforcement, &proposal.list, memories).await {
         Ok(containers) => containers,
-        Err(error) => return Some(not_weighed(proposal, now, &error.chain())),
+        Err(error) => {
+            let hash = proposal.list.hash.clone();
+            return Some(HeldList::unweighed(hash, now, &error.chain()));
+        }
     };
     let weighed = weigh_all(&enforcement, &proposal.list, mode, &containers, now);
     weighed.is_held(&enforcement).then(|| HeldList {
@@ -128,16 +135,6 @@ async fn hold(
         would_end: weighed.would_end,
         error: None,
     })
-}
-
-fn not_weighed(proposal: &Proposal, now: Timestamp, error: &str) -> HeldList {
-    HeldList {
-        hash: proposal.list.hash.clone(),
-        since: now,
-        running: 0,
-        would_end: Vec::new(),
-        error: Some(error.to_owned()),
-    }
 }
 
 /// All that runs, with what both lists ask about it.

@@ -1,6 +1,7 @@
 //! Which allowlist is in force, and until when its verdicts hold.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -10,6 +11,8 @@ use super::guard::{self, Proposal};
 use crate::record::Trigger;
 use crate::status::{Candidate, Enforcement, HeldList, RejectedList};
 
+/// From when on it is told that a list is being weighed.
+const WEIGHING: Duration = Duration::from_secs(2);
 /// The longest sleep until an expiry: the wall clock may be set meanwhile.
 const EXPIRY_CHECK: SignedDuration = SignedDuration::from_secs(5);
 
@@ -39,6 +42,7 @@ impl Controller {
     /// Lets a change come into force, unless it would end too much.
     pub(super) fn consider(&mut self, proposal: Proposal) {
         self.changes.abort_all();
+        self.weighing = None;
         self.waiting = None;
         let is_new = {
             let enforcement = self.context.enforcement.borrow();
@@ -64,6 +68,7 @@ impl Controller {
     }
 
     fn weigh(&mut self, proposal: Proposal) {
+        self.weighing = Some((proposal.list.hash.clone(), Instant::now() + WEIGHING));
         let can_be_weighed = self.connected && self.own.is_resolved();
         let histories = self.tracked.iter();
         let memories = histories.filter_map(|(id, tracked)| {
@@ -78,11 +83,16 @@ impl Controller {
 
     /// What became of a proposal.
     pub(super) fn weighed(&mut self, outcome: guard::Outcome) {
+        self.weighing = None;
         match outcome {
             guard::Outcome::InForce(proposal) => self.put_in_force(proposal),
             guard::Outcome::Held(proposal, held) => {
-                let is_told = self.context.enforcement.borrow().held.is_some();
-                if !is_told || held.error.is_none() {
+                let is_told = {
+                    let enforcement = self.context.enforcement.borrow();
+                    let told = enforcement.held.as_ref().map(|held| &held.error);
+                    told == Some(&held.error)
+                };
+                if !is_told {
                     self.count_reload("held");
                     guard::tell(&held);
                 }
@@ -92,6 +102,17 @@ impl Controller {
                 self.publish();
             }
             guard::Outcome::GuardKept => {}
+        }
+    }
+
+    /// An engine that hangs keeps the list in force, and that is told.
+    pub(super) fn weighing_takes_long(&mut self) {
+        if let Some((hash, _)) = self.weighing.take() {
+            self.show_held(Some(HeldList::unweighed(
+                hash,
+                Timestamp::now(),
+                "it is being weighed",
+            )));
         }
     }
 

@@ -41,6 +41,11 @@ struct AcceptedName {
 }
 
 impl StateDirectory {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Opens a directory to write, and makes it where it is not there.
     ///
     /// # Errors
@@ -62,21 +67,6 @@ impl StateDirectory {
             }
             Err(TryLockError::Error(error)) => Err(error),
         }
-    }
-
-    /// The list that was last in force. `None` where there was none; an error where there was one and
-    /// it can't be read any more.
-    ///
-    /// # Errors
-    /// When a file can't be read, or is not what was written.
-    pub fn accepted(&self) -> io::Result<Option<Accepted>> {
-        let Some(name) = read_json::<AcceptedName>(&self.path.join("accepted.json"))? else {
-            return Ok(None);
-        };
-        Ok(Some(Accepted {
-            list: accepted_list(&self.path, &name.hash, Timestamp::now())?,
-            audit_only: name.audit_only,
-        }))
     }
 
     /// Takes down that a list comes into force. It is on the disk when this returns.
@@ -101,14 +91,6 @@ impl StateDirectory {
         replace(&self.path.join(name), &bytes, Durable::No)
     }
 
-    /// What was known of containers when that was last written down.
-    ///
-    /// # Errors
-    /// When it can't be read, or is not what was written.
-    pub fn containers(&self) -> io::Result<BTreeMap<ContainerId, Remembered>> {
-        Ok(read_json(&self.path.join(CONTAINERS))?.unwrap_or_default())
-    }
-
     /// Removes all but the newest accepted lists.
     fn forget_old(&self, newest: &Path) -> io::Result<()> {
         let mut others: Vec<(SystemTime, PathBuf)> = Vec::new();
@@ -124,6 +106,28 @@ impl StateDirectory {
             .drain(..most)
             .try_for_each(|(_, path)| fs::remove_file(path))
     }
+}
+
+/// The list that was last in force, by this state directory. `None` where there was none.
+///
+/// # Errors
+/// When a file can't be read, or is not what was written.
+pub fn accepted(directory: &Path) -> io::Result<Option<Accepted>> {
+    let Some(name) = read_json::<AcceptedName>(&directory.join("accepted.json"))? else {
+        return Ok(None);
+    };
+    Ok(Some(Accepted {
+        list: accepted_list(directory, &name.hash, Timestamp::now())?,
+        audit_only: name.audit_only,
+    }))
+}
+
+/// What was known of containers when that was last written down.
+///
+/// # Errors
+/// When it can't be read, or is not what was written.
+pub fn remembered(directory: &Path) -> io::Result<BTreeMap<ContainerId, Remembered>> {
+    Ok(read_json(&directory.join(CONTAINERS))?.unwrap_or_default())
 }
 
 /// The text of an accepted list, parsed again.

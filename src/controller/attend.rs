@@ -237,7 +237,7 @@ impl Attendance<'_> {
         let listed = container.clone();
         let memory = &mut self.history.memory;
         let call = look::complete(engine, listed, memory, surroundings, &look::everything);
-        let call = tokio::time::timeout(INSPECT, self.context.slots.call(call));
+        let call = tokio::time::timeout(INSPECT, self.context.slots.call(&self.subject.hung, call));
         if let Ok(Ok(Some(completed))) = call.await {
             container = completed;
         }
@@ -289,11 +289,11 @@ impl Attendance<'_> {
                 false => &self.context.leisure,
             };
             let call = look::complete(engine, listed, memory, surroundings, &asker);
-            let container = slots.call(call).await?;
+            let container = slots.call(&self.subject.hung, call).await?;
             if let Some(mut container) = container {
                 let memory = &mut self.history.memory;
                 let call = look::refresh(engine, &mut container, memory, surroundings);
-                self.context.slots.call(call).await?;
+                self.context.slots.call(&self.subject.hung, call).await?;
                 if !enforcement.judge(&container, Timestamp::now()).is_denied() {
                     return Ok(Some(container));
                 }
@@ -302,7 +302,7 @@ impl Attendance<'_> {
         let memory = &mut self.history.memory;
         let knew_image = memory.knows_image();
         let call = look::look(engine, &self.subject.id, memory, surroundings, &asker);
-        let Some(mut container) = self.context.slots.call(call).await? else {
+        let Some(mut container) = self.context.slots.call(&self.subject.hung, call).await? else {
             return Ok(None);
         };
         let is_denied = |container: &_| enforcement.judge(container, Timestamp::now()).is_denied();
@@ -313,7 +313,7 @@ impl Attendance<'_> {
                 memory.learn_digests(engine, &container).await?;
                 look::complete(engine, container, memory, surroundings, &asker).await
             };
-            let Some(completed) = self.context.slots.call(call).await? else {
+            let Some(completed) = self.context.slots.call(&self.subject.hung, call).await? else {
                 return Ok(None);
             };
             container = completed;
@@ -322,7 +322,7 @@ impl Attendance<'_> {
         if container.state.is_live() && !is_denied(&container) {
             let memory = &mut self.history.memory;
             let call = look::refresh(engine, &mut container, memory, surroundings);
-            self.context.slots.call(call).await?;
+            self.context.slots.call(&self.subject.hung, call).await?;
         }
         Ok(Some(container))
     }

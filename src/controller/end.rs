@@ -49,7 +49,7 @@ impl Attendance<'_> {
             self.enforcement.in_force.hash.clone(),
             self.enforcement.mode,
         );
-        let call = context.slots.call(async {
+        let call = context.slots.call(&subject.hung, async {
             let is_outdated = {
                 let now = context.enforcement.borrow();
                 (&now.in_force.hash, now.mode) != (&judged_by.0, judged_by.1)
@@ -126,7 +126,8 @@ impl Attendance<'_> {
         }
         // The engine's own times and the restart policy; a container that is gone has neither.
         let engine = &self.context.engine;
-        let call = self.context.slots.call(engine.inspect(&self.subject.id));
+        let inspect = engine.inspect(&self.subject.id);
+        let call = self.context.slots.call(&self.subject.hung, inspect);
         let inspection = match tokio::time::timeout(INSPECT, call).await {
             Ok(Ok(inspection)) => inspection,
             _ => Inspection::default(),

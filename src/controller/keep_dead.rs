@@ -73,7 +73,8 @@ impl Attendance<'_> {
 
     async fn take_policy(&mut self, container: &Container) -> Result<(), EngineError> {
         let engine = &self.context.engine;
-        let call = self.context.leisure.call(engine.inspect(&container.id));
+        let inspect = engine.inspect(&container.id);
+        let call = self.context.leisure.call(&self.subject.hung, inspect);
         let policy = call.await?.restart_policy;
         self.take_known_policy(container, policy).await
     }
@@ -115,7 +116,7 @@ impl Attendance<'_> {
     ) -> Result<(), EngineError> {
         let act = Act::SetRestartPolicy(policy);
         let call = self.context.engine.act(&container.id, act);
-        self.context.leisure.call(call).await?;
+        self.context.leisure.call(&self.subject.hung, call).await?;
         tracing::info!(
             id = container.id.short(),
             name = container.name,

@@ -316,6 +316,7 @@ fn initial(in_force: LoadedList, audit_only: bool) -> Enforcement {
         hindrance: None,
         surroundings: Arc::default(),
         last_sweep: None,
+        swept: None,
     }
 }
 

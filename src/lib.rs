@@ -28,3 +28,4 @@ pub mod reload;
 pub mod status;
 pub mod telemetry;
 pub mod together;
+pub mod uptime;

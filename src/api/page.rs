@@ -2,7 +2,6 @@
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::Role;
@@ -33,7 +32,6 @@ pub(super) fn render(
     denials: &[Record],
     enforcement: &Enforcement,
     role: Role,
-    now: Timestamp,
 ) -> Response {
     let markup = html! {
         (DOCTYPE)
@@ -54,7 +52,7 @@ pub(super) fn render(
                         " of " (enforcement.in_force.loaded_at)
                     }
                 }
-                @for message in banners(listing, enforcement, role, now) {
+                @for message in banners(listing, enforcement, role) {
                     p.banner role="alert" { (message) }
                 }
                 @if listing.as_of.is_some() { (containers(listing)) }
@@ -72,19 +70,14 @@ pub(super) fn render(
     (headers, markup.into_string()).into_response()
 }
 
-fn banners(
-    listing: &Listing,
-    enforcement: &Enforcement,
-    role: Role,
-    now: Timestamp,
-) -> Vec<String> {
+fn banners(listing: &Listing, enforcement: &Enforcement, role: Role) -> Vec<String> {
     let mut banners = Vec::new();
     if !listing.engine.connected {
-        banners.push(match listing.as_of {
+        banners.push(match listing.age {
             None => "The engine is out of reach and was never read.".to_owned(),
-            Some(as_of) => format!(
+            Some(age) => format!(
                 "The engine is out of reach: what follows is the last good reading, {:.0} s old.",
-                now.duration_since(as_of).as_secs_f64()
+                age.as_secs_f64()
             ),
         });
     }

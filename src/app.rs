@@ -397,5 +397,6 @@ fn initial(beginning: Beginning) -> Enforcement {
         hindrance: None,
         surroundings: Arc::default(),
         last_sweep: None,
+        swept: None,
     }
 }

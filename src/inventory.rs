@@ -16,6 +16,7 @@ use crate::engine::{ChangeKind, Engine, EngineError, Listing};
 use crate::follow::Update;
 use crate::look::{self, Memory};
 use crate::status::{Enforcement, Snapshot, Surroundings};
+use crate::uptime::uptime;
 
 /// How many containers are looked at at once.
 const LOOKS: usize = 8;
@@ -238,7 +239,8 @@ impl Inventory {
             snapshot.containers = containers;
             snapshot.connected = true;
             snapshot.as_of = Some(Timestamp::now());
-            snapshot.listed_at = snapshot.as_of;
+            snapshot.read = Some(uptime());
+            snapshot.listed = snapshot.read;
             known.retain(|id, known| {
                 snapshot.containers.contains_key(id)
                     || known.looked_at.is_some_and(|looked_at| looked_at >= begun)
@@ -311,6 +313,7 @@ impl Inventory {
         }
         self.snapshot.send_modify(|snapshot| {
             snapshot.as_of = Some(Timestamp::now());
+            snapshot.read = Some(uptime());
             match container {
                 Some(mut container) => {
                     container.started_at = known.started_at;

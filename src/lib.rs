@@ -30,4 +30,5 @@ pub mod state;
 pub mod status;
 pub mod telemetry;
 pub mod together;
+pub mod uptime;
 pub mod weigh;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -181,6 +182,8 @@ pub struct Enforcement {
     pub surroundings: Arc<Surroundings>,
     /// When all containers were last listed and judged.
     pub last_sweep: Option<Timestamp>,
+    /// The process's uptime then: a wall clock that is set changes no age.
+    pub swept: Option<Duration>,
 }
 
 impl Enforcement {
@@ -215,8 +218,10 @@ pub struct Snapshot {
     pub host: Option<String>,
     /// The last change or full list; none before the first one.
     pub as_of: Option<Timestamp>,
-    /// When all containers were last listed.
-    pub listed_at: Option<Timestamp>,
+    /// The process's uptime then.
+    pub read: Option<Duration>,
+    /// The process's uptime when all containers were last listed.
+    pub listed: Option<Duration>,
 }
 
 #[cfg(test)]

@@ -108,6 +108,7 @@ mod tests {
                 ..Surroundings::default()
             }),
             last_sweep: None,
+            swept: None,
         }
     }
 

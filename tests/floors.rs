@@ -11,7 +11,7 @@ const FLOORS: &[&[&str]] = &[
     &["pattern", "image", "grant", "container"],
     &["allowlist"],
     &["together", "status", "weigh", "decide", "record"],
-    &["engine", "metrics", "backoff"],
+    &["engine", "metrics", "backoff", "uptime"],
     &["follow", "look", "own", "journal", "state"],
     &["docker", "reload", "inventory", "controller", "api"],
     &["app", "telemetry", "learn", "pin", "restore"],

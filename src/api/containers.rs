@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -24,6 +25,7 @@ use crate::journal::Filter as RecordFilter;
 use crate::pattern::{Pattern, Reach};
 use crate::record::{Outcome, Record, Trigger};
 use crate::status::Enforcement;
+use crate::uptime::age;
 
 const KNOWN: &str = "status, verdict, name, image, label";
 /// What stands in the place of a label's value that is not shown.
@@ -36,6 +38,9 @@ pub(super) struct Listing {
     pub(super) host: Option<String>,
     /// The last change or full list.
     pub(super) as_of: Option<Timestamp>,
+    /// How old that is.
+    #[serde(skip)]
+    pub(super) age: Option<Duration>,
     pub(super) engine: EngineView,
     /// Whether denied containers are ended, now.
     pub(super) enforcing: bool,
@@ -127,7 +132,7 @@ pub(super) async fn list(
     let listing = {
         let snapshot = sources.snapshot.borrow();
         if !snapshot.connected && !wants_page {
-            return Err(Problem::engine_away(snapshot.as_of, now));
+            return Err(Problem::engine_away(&snapshot));
         }
         let mut verdicts = sources.verdicts(&snapshot, &enforcement, now);
         let views = snapshot.containers.values().map(|container| {
@@ -143,6 +148,7 @@ pub(super) async fn list(
         Listing {
             host: snapshot.host.clone(),
             as_of: snapshot.as_of,
+            age: snapshot.read.map(age),
             engine: EngineView {
                 connected: snapshot.connected,
                 version: snapshot.version.clone(),
@@ -160,7 +166,7 @@ pub(super) async fn list(
         StatusCode::SERVICE_UNAVAILABLE
     };
     let denials = recent_denials(&sources).await;
-    let page = page::render(&listing, &denials, &enforcement, now);
+    let page = page::render(&listing, &denials, &enforcement);
     Ok((status, page).into_response())
 }
 
@@ -174,7 +180,7 @@ pub(super) async fn one(
     let found = {
         let snapshot = sources.snapshot.borrow();
         if !snapshot.connected {
-            return Err(Problem::engine_away(snapshot.as_of, now));
+            return Err(Problem::engine_away(&snapshot));
         }
         let container = find(&snapshot.containers, &name);
         let enforcement = sources.enforcement.borrow();

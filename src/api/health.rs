@@ -1,12 +1,13 @@
 //! `/livez`, `/readyz`, `/metrics` and `/allowlist`: how the service itself is doing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::problem::Problem;
@@ -14,16 +15,17 @@ use super::{Shared, Sources};
 use crate::allowlist::Action;
 use crate::container::State as ContainerState;
 use crate::metrics::Metrics;
+use crate::uptime::age;
 
 /// How much later than two resyncs a sweep may be.
-const GRACE: SignedDuration = SignedDuration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(5);
 
 pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
 
 pub(super) async fn readyz(State(sources): Shared) -> Response {
-    let missing = missing(&sources, Timestamp::now());
+    let missing = missing(&sources);
     let status = if missing.is_empty() {
         StatusCode::OK
     } else {
@@ -44,28 +46,30 @@ pub(super) async fn readyz(State(sources): Shared) -> Response {
 }
 
 /// What keeps the service from being ready, in words.
-fn missing(sources: &Sources, now: Timestamp) -> Vec<String> {
+fn missing(sources: &Sources) -> Vec<String> {
     let (swept, mut missing) = if sources.role.enforces() {
         let enforcement = sources.enforcement.borrow();
         (
-            enforcement.last_sweep,
+            enforcement.swept,
             Vec::from_iter(enforcement.hindrance.clone()),
         )
     } else {
         let snapshot = sources.snapshot.borrow();
         let away = (!snapshot.connected).then(|| "the engine is out of reach".to_owned());
-        (snapshot.listed_at, Vec::from_iter(away))
+        (snapshot.listed, Vec::from_iter(away))
     };
     // Who enforces and shows reads the engine twice; ready means both.
     if sources.role.shows() && missing.is_empty() && !sources.snapshot.borrow().connected {
         missing.push("containers are not shown yet, or no longer".to_owned());
     }
-    let resync = SignedDuration::try_from(sources.resync).unwrap_or(SignedDuration::MAX);
-    let allowed = resync.saturating_add(resync).saturating_add(GRACE);
-    match swept {
+    let allowed = sources.resync.saturating_mul(2).saturating_add(GRACE);
+    match swept.map(age) {
         None => missing.push("containers have not been listed yet".to_owned()),
-        Some(swept) if now.duration_since(swept) > allowed => {
-            missing.push(format!("containers were last listed at {swept}"));
+        Some(age) if age > allowed => {
+            missing.push(format!(
+                "containers were last listed {} s ago",
+                age.as_secs()
+            ));
         }
         Some(_) => {}
     }

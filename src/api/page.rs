@@ -2,7 +2,6 @@
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::containers::Listing;
@@ -30,12 +29,7 @@ td { overflow-wrap: anywhere; } code { font-size: .9em; }
 /// How many containers a banner names.
 const NAMES: usize = 10;
 
-pub(super) fn render(
-    listing: &Listing,
-    denials: &[Record],
-    enforcement: &Enforcement,
-    now: Timestamp,
-) -> Response {
+pub(super) fn render(listing: &Listing, denials: &[Record], enforcement: &Enforcement) -> Response {
     let markup = html! {
         (DOCTYPE)
         html lang="en" {
@@ -55,7 +49,7 @@ pub(super) fn render(
                         " of " (enforcement.in_force.loaded_at)
                     }
                 }
-                @for message in banners(listing, enforcement, now) {
+                @for message in banners(listing, enforcement) {
                     p.banner role="alert" { (message) }
                 }
                 @if listing.as_of.is_some() { (containers(listing)) }
@@ -73,15 +67,15 @@ pub(super) fn render(
     (headers, markup.into_string()).into_response()
 }
 
-fn banners(listing: &Listing, enforcement: &Enforcement, now: Timestamp) -> Vec<String> {
+fn banners(listing: &Listing, enforcement: &Enforcement) -> Vec<String> {
     let mut banners = Vec::new();
     banners.extend(enforcement.held.as_deref().map(held));
     if !listing.engine.connected {
-        banners.push(match listing.as_of {
+        banners.push(match listing.age {
             None => "The engine is out of reach and was never read.".to_owned(),
-            Some(as_of) => format!(
+            Some(age) => format!(
                 "The engine is out of reach: what follows is the last good reading, {:.0} s old.",
-                now.duration_since(as_of).as_secs_f64()
+                age.as_secs_f64()
             ),
         });
     }

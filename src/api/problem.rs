@@ -6,6 +6,9 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::status::Snapshot;
+use crate::uptime::age;
+
 /// An error's answer.
 #[derive(Debug, Serialize)]
 pub(super) struct Problem {
@@ -57,8 +60,8 @@ impl Problem {
     }
 
     /// The engine is out of reach.
-    pub(super) fn engine_away(as_of: Option<Timestamp>, now: Timestamp) -> Self {
-        let age = as_of.map(|as_of| now.duration_since(as_of).as_secs_f64());
+    pub(super) fn engine_away(snapshot: &Snapshot) -> Self {
+        let age = snapshot.read.map(|read| age(read).as_secs_f64());
         let detail = match age {
             Some(age) => {
                 format!("the engine is out of reach; the last good reading is {age:.0} s old")
@@ -66,7 +69,7 @@ impl Problem {
             None => "the engine is out of reach and was never read".to_owned(),
         };
         Self {
-            as_of,
+            as_of: snapshot.as_of,
             age_seconds: age,
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
         }

@@ -113,6 +113,7 @@ impl ReadAlong {
             hindrance: Some(hindrance.to_owned()),
             surroundings: self.enforcement.borrow().surroundings.clone(),
             last_sweep: None,
+            swept: None,
         }
     }
 }

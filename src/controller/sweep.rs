@@ -13,6 +13,7 @@ use crate::container::ContainerId;
 use crate::engine::Listing;
 use crate::record::Trigger;
 use crate::status::Enforcement;
+use crate::uptime::uptime;
 
 impl Controller {
     /// Judges every container of a full list. What is denied gets a look of its own before
@@ -59,9 +60,10 @@ impl Controller {
             .sweep_duration
             .observe((took + begun.elapsed()).as_secs_f64());
         self.connected = true;
-        self.context
-            .enforcement
-            .send_modify(|enforcement| enforcement.last_sweep = Some(now));
+        self.context.enforcement.send_modify(|enforcement| {
+            enforcement.last_sweep = Some(now);
+            enforcement.swept = Some(uptime());
+        });
         self.publish();
     }
 

@@ -78,6 +78,7 @@ impl Reader {
                 hindrance: state.hindrance,
                 surroundings: state.surroundings,
                 last_sweep: state.last_sweep,
+                swept: None,
             },
         }))
     }

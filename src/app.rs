@@ -25,6 +25,7 @@ use crate::follow::Follower;
 use crate::inventory::Inventory;
 use crate::journal::{self, Decisions, Destination, Journal};
 use crate::metrics::Metrics;
+use crate::record::{Life, ListChange, ListOutcome, What};
 use crate::reload::Reload;
 use crate::status::{Candidate, Enforcement, LoadedList, RejectedList, Snapshot};
 use clients::Clients;
@@ -96,29 +97,25 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         .await
         .map_err(|error| unusable(&format!("listen on {}: {error}", settings.listen)))?;
     let address = listener.local_addr().map_err(internal)?;
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        engine = settings.engine.url,
-        allowlist = %settings.allowlist.display(),
-        hash = %in_force.hash,
-        rules = in_force.list.rules.len(),
-        "dockwarden started"
-    );
-
     let mut daemon = Daemon {
         engine: Arc::new(docker),
         metrics,
         shutdown: CancellationToken::new(),
         tasks: Tasks::new(),
+        journal: None,
         writer: None,
         settings,
     };
+    if daemon.settings.role.enforces() {
+        daemon.open_journal()?;
+    }
+    daemon.happened(daemon.life(Life::Started, None, None));
+    daemon.happened(came_into_force(&in_force));
     let (enforcement, enforcement_receiver) =
         watch::channel(initial(in_force, daemon.settings.audit_only));
-    let decisions = if daemon.settings.role.enforces() {
-        daemon.enforce(enforcement, receiver)?
-    } else {
-        daemon.read_along(enforcement, receiver)
+    let decisions = match daemon.journal.clone() {
+        Some(journal) => daemon.enforce(journal, enforcement, receiver),
+        None => daemon.read_along(enforcement, receiver),
     };
     let snapshot = daemon.take_stock(enforcement_receiver.clone());
     daemon.spawn("reload", reload.run(hangup, daemon.shutdown.clone()));
@@ -128,12 +125,12 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let ended = tokio::select! {
         signal = stop.next() => {
             tracing::info!(signal, "stopping");
-            Ok(())
+            Ok(signal)
         }
         ended = daemon.tasks.join_next() => Err(why(ended)),
     };
-    daemon.finish().await;
-    ended.map_err(Failure::Internal)
+    daemon.finish(&ended).await;
+    ended.map(|_| ()).map_err(Failure::Internal)
 }
 
 /// The signals that end a daemon.
@@ -181,6 +178,8 @@ struct Daemon {
     metrics: Metrics,
     shutdown: CancellationToken,
     tasks: Tasks,
+    /// Where what happens is put on record; none where another process does so.
+    journal: Option<Journal>,
     writer: Option<journal::Writer>,
 }
 
@@ -192,17 +191,45 @@ impl Daemon {
         });
     }
 
+    /// Puts on record what happened, or tells it where there is no record.
+    fn happened(&self, what: What) {
+        match &self.journal {
+            Some(journal) => journal.happened(what),
+            None => journal::tell_happening(&what),
+        }
+    }
+
+    fn life(&self, change: Life, signal: Option<&str>, error: Option<String>) -> What {
+        What::Lifecycle {
+            change,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            command: self.settings.role.as_str().to_owned(),
+            pid: std::process::id(),
+            engine: self.settings.engine.url.clone(),
+            allowlist: self.settings.allowlist.display().to_string(),
+            signal: signal.map(str::to_owned),
+            error,
+        }
+    }
+
+    fn open_journal(&mut self) -> Result<(), Failure> {
+        let settings = &self.settings;
+        let (log, host) = (&settings.audit_log, settings.host_name.clone());
+        let (journal, writer) = Journal::open(log, host, self.metrics.clone())
+            .map_err(|error| unusable(&format!("audit log {log}: {error}")))?;
+        self.journal = Some(journal);
+        self.writer = Some(writer);
+        Ok(())
+    }
+
     /// Enforces, with an engine connection of its own.
     fn enforce(
         &mut self,
+        journal: Journal,
         enforcement: watch::Sender<Enforcement>,
         candidates: mpsc::Receiver<Candidate>,
-    ) -> Result<Decisions, Failure> {
+    ) -> Decisions {
         let settings = &self.settings;
-        let host = settings.host_name.clone().unwrap_or_default();
-        let (journal, writer) = Journal::open(&settings.audit_log, host, self.metrics.clone())
-            .map_err(|error| unusable(&format!("audit log {}: {error}", settings.audit_log)))?;
-        self.writer = Some(writer);
         let (follower, relist, updates) = Follower::new(self.engine.clone(), settings.resync);
         let controller = Controller::new(
             controller::Settings {
@@ -220,7 +247,7 @@ impl Daemon {
         let file = settings.audit_log.path().map(Path::to_owned);
         self.spawn("controller", controller.run(updates, candidates));
         self.spawn("controller's follower", follower.run(self.shutdown.clone()));
-        Ok(Decisions::Own(Box::new(journal), file))
+        Decisions::Own(Box::new(journal), file)
     }
 
     /// Judges by the list and enforces nothing: another process does.
@@ -289,21 +316,31 @@ impl Daemon {
     }
 
     /// Lets every task end, and every record reach the disk.
-    async fn finish(mut self) {
+    async fn finish(mut self, ended: &anyhow::Result<&'static str>) {
         self.shutdown.cancel();
         let drain = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(SHUTDOWN, drain).await.is_err() {
             tracing::warn!("not every task ended in time");
             self.tasks.shutdown().await;
         }
+        let signal = ended.as_ref().ok().copied();
+        let error = ended.as_ref().err().map(|error| format!("{error:#}"));
+        self.happened(self.life(Life::Stopped, signal, error));
         if let Some(writer) = self.writer {
             let joined = tokio::task::spawn_blocking(move || writer.close());
             if tokio::time::timeout(FLUSH, joined).await.is_err() {
                 tracing::warn!("the audit log was still being written");
             }
         }
-        tracing::info!("stopped");
     }
+}
+
+fn came_into_force(list: &LoadedList) -> What {
+    What::Allowlist(ListChange {
+        allowlist_hash: Some(list.hash.to_string()),
+        rules: Some(list.list.rules.len()),
+        ..ListChange::new(ListOutcome::Applied)
+    })
 }
 
 /// Before anything is known of the engine.

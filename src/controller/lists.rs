@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::Controller;
-use crate::record::Trigger;
+use crate::record::{ListChange, ListOutcome, Trigger, What};
 use crate::status::{Candidate, Enforcement, RejectedList};
 
 /// The longest sleep until an expiry: the wall clock may be set meanwhile.
@@ -21,8 +21,13 @@ impl Controller {
         };
         match candidate {
             Err(error) => {
-                tracing::error!(%error, "allowlist was not taken; the last good one stays in force");
                 count("invalid");
+                let in_force = self.context.enforcement.borrow().in_force.hash.to_string();
+                self.context.journal.happened(What::Allowlist(ListChange {
+                    previous_hash: Some(in_force),
+                    error: Some(error.to_string()),
+                    ..ListChange::new(ListOutcome::Invalid)
+                }));
                 metrics.allowlist_last_reload_successful.set(0);
                 self.context.enforcement.send_modify(|enforcement| {
                     enforcement.rejected = Some(RejectedList {
@@ -33,7 +38,8 @@ impl Controller {
             }
             Ok(list) => {
                 metrics.allowlist_last_reload_successful.set(1);
-                let is_new = self.context.enforcement.borrow().in_force.hash != list.hash;
+                let previous = self.context.enforcement.borrow().in_force.hash.clone();
+                let is_new = previous != list.hash;
                 count(if is_new { "applied" } else { "unchanged" });
                 let (hash, rules) = (list.hash.clone(), list.list.rules.len());
                 let audit_only = self.audit_only;
@@ -46,7 +52,12 @@ impl Controller {
                     }
                 });
                 if is_new {
-                    tracing::info!(%hash, rules, "allowlist came into force");
+                    self.context.journal.happened(What::Allowlist(ListChange {
+                        allowlist_hash: Some(hash.to_string()),
+                        previous_hash: Some(previous.to_string()),
+                        rules: Some(rules),
+                        ..ListChange::new(ListOutcome::Applied)
+                    }));
                     self.show_list();
                     self.judge_all_again(Trigger::Reload);
                 }

@@ -1,18 +1,14 @@
-//! The audit log: JSON lines, appended by one writer, searched from the end by any reader.
+//! The writing end: an audit log is JSON lines, appended by one writer.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
-
-use crate::record::{Outcome, Record};
+use serde::Serialize;
 
 /// How often what was written is forced onto the disk.
 const SYNC_EACH: Duration = Duration::from_secs(1);
-/// How much of a log is read at once, from its end.
-const CHUNK: u64 = 256 * 1024;
 
 /// The writing end.
 pub(super) struct AuditLog {
@@ -72,7 +68,7 @@ impl AuditLog {
     }
 
     /// Hands a record to the kernel.
-    pub(super) fn append(&mut self, record: &Record) -> io::Result<()> {
+    pub(super) fn append(&mut self, record: &impl Serialize) -> io::Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
         match &mut self.output {
@@ -112,97 +108,15 @@ impl AuditLog {
     }
 }
 
-/// Which records are asked for; a field that is none is not looked at.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Only those with a higher number.
-    pub after: Option<u64>,
-    /// Only those of the container with this name, id, or beginning of an id.
-    pub container: Option<String>,
-    /// Only those with this verdict.
-    pub verdict: Option<String>,
-    /// Only those with this outcome.
-    pub outcome: Option<Outcome>,
-    /// Only those from this instant on.
-    pub since: Option<Timestamp>,
-}
-
-impl Filter {
-    /// Whether a record is one of those asked for.
-    pub fn passes(&self, record: &Record) -> bool {
-        let is_container = |wanted: &str| {
-            record.container_name.as_deref() == Some(wanted)
-                || record.container_id.begins_with(wanted)
-        };
-        self.after.is_none_or(|after| record.seq > after)
-            && self.container.as_deref().is_none_or(is_container)
-            && self
-                .verdict
-                .as_ref()
-                .is_none_or(|verdict| record.verdict == *verdict)
-            && self
-                .outcome
-                .is_none_or(|outcome| record.outcome == Some(outcome))
-            && self.since.is_none_or(|since| record.time >= since)
-    }
-
-    /// Whether older records than this one can't pass any more. The clock may have been set back
-    /// meanwhile, by an hour at the most as far as is cared for here.
-    fn ends_at(&self, record: &Record) -> bool {
-        const SET_BACK: SignedDuration = SignedDuration::from_hours(1);
-        self.after.is_some_and(|after| record.seq <= after)
-            || self
-                .since
-                .is_some_and(|since| since.duration_since(record.time) > SET_BACK)
-    }
-}
-
-/// The newest `limit` records of a log that pass, newest first. Lines that can't be read are
-/// skipped: a writer may have been ended in the middle of one.
-///
-/// # Errors
-/// When the file can't be read.
-pub fn search(path: &Path, filter: &Filter, limit: usize) -> io::Result<Vec<Record>> {
-    let mut file = File::open(path)?;
-    let mut end = file.seek(SeekFrom::End(0))?;
-    let mut found = Vec::new();
-    // The beginning of a line whose end was read in the chunk behind this one.
-    let mut tail = Vec::new();
-    while end > 0 && found.len() < limit {
-        let start = end.saturating_sub(CHUNK);
-        let mut chunk = vec![0; usize::try_from(end - start).unwrap_or(0)];
-        file.seek(SeekFrom::Start(start))?;
-        file.read_exact(&mut chunk)?;
-        chunk.append(&mut tail);
-        let whole_from = match chunk.iter().position(|byte| *byte == b'\n') {
-            _ if start == 0 => 0,
-            Some(newline) => newline + 1,
-            None => chunk.len(),
-        };
-        for line in chunk[whole_from..].rsplit(|byte| *byte == b'\n') {
-            let Ok(record) = serde_json::from_slice::<Record>(line) else {
-                continue;
-            };
-            if filter.ends_at(&record) || found.len() == limit {
-                return Ok(found);
-            }
-            if filter.passes(&record) {
-                found.push(record);
-            }
-        }
-        chunk.truncate(whole_from);
-        tail = chunk;
-        end = start;
-    }
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::allowlist::Mode;
     use crate::container::ContainerId;
-    use crate::record::{Event, Trigger};
+    use crate::journal::{Filter, search};
+    use crate::record::{Event, Outcome, Record, Trigger};
 
     fn record(seq: u64) -> Record {
         let id = format!("{seq:064x}");

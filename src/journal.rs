@@ -5,10 +5,14 @@
 //! [`Journal::record`] returns, and on the disk within a second. A log that can't be written is
 //! counted and told, and never keeps anything from being ended.
 
+mod appender;
 mod decisions;
+mod files;
 mod log;
 mod search;
 mod tell;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -22,9 +26,10 @@ use crate::allowlist::{Action, Mode, Verdict};
 use crate::container::{Container, is_grouping_label};
 use crate::metrics::Metrics;
 use crate::record::{self, Event, Happening, Outcome, Record, Trigger, What};
-use log::AuditLog;
+use log::{AuditLog, Trouble};
 
 pub use decisions::Decisions;
+pub use files::MOST_KEPT;
 use search::Last;
 pub use search::{Filter, search};
 pub use tell::tell_happening;
@@ -68,8 +73,18 @@ pub struct Decision {
 pub struct Journal {
     requests: mpsc::SyncSender<Request>,
     recent: Recent,
+    trouble: Trouble,
     metrics: Metrics,
     host: Arc<Mutex<String>>,
+}
+
+/// When a file of the audit log is full, and how many old ones are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// How many bytes a file may have, a record that is larger alone in its file aside.
+    pub max_size: u64,
+    /// How many old files are kept, from 1 to [`MOST_KEPT`].
+    pub keep: u32,
 }
 
 /// Where the audit log goes.
@@ -79,15 +94,15 @@ pub enum Destination {
     Memory,
     /// Standard output.
     StandardOutput,
-    /// A file, appended to.
-    File(PathBuf),
+    /// A file, appended to and rotated.
+    File(PathBuf, Rotation),
 }
 
 impl Destination {
     /// The file, where it is one.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::File(path) => Some(path),
+            Self::File(path, _) => Some(path),
             Self::Memory | Self::StandardOutput => None,
         }
     }
@@ -98,7 +113,7 @@ impl std::fmt::Display for Destination {
         match self {
             Self::Memory => formatter.write_str("in memory"),
             Self::StandardOutput => formatter.write_str("on standard output"),
-            Self::File(path) => write!(formatter, "{}", path.display()),
+            Self::File(path, _) => write!(formatter, "{}", path.display()),
         }
     }
 }
@@ -115,10 +130,12 @@ impl Journal {
         metrics: Metrics,
     ) -> std::io::Result<(Self, Writer)> {
         let (log, recent, last) = match destination {
-            Destination::Memory => (AuditLog::none(), Vec::new(), None),
-            Destination::StandardOutput => (AuditLog::standard_output(), Vec::new(), None),
-            Destination::File(path) => {
-                let log = AuditLog::open(path)?;
+            Destination::Memory => (AuditLog::none(metrics.clone()), Vec::new(), None),
+            Destination::StandardOutput => {
+                (AuditLog::standard_output(metrics.clone()), Vec::new(), None)
+            }
+            Destination::File(path, rotation) => {
+                let log = AuditLog::open(path, *rotation, metrics.clone())?;
                 let mut recent = search(path, &Filter::default(), RECENT)?;
                 recent.reverse();
                 (log, recent, search::last(path)?)
@@ -130,16 +147,17 @@ impl Journal {
         } = last.unwrap_or_default();
         let recent: Recent = Arc::new(Mutex::new(recent.into_iter().map(Arc::new).collect()));
         let (requests, received) = mpsc::sync_channel(WAITING);
+        let trouble = log.trouble();
         let writing = Writing {
             log,
             seq,
             recent: recent.clone(),
-            metrics: metrics.clone(),
         };
         let writer = Writer::start(writing, requests.clone(), received)?;
         let journal = Self {
             requests,
             recent,
+            trouble,
             metrics,
             host: Arc::new(Mutex::new(host.unwrap_or(last_host))),
         };
@@ -192,6 +210,12 @@ impl Journal {
     fn host(&self) -> String {
         let host = self.host.lock().unwrap_or_else(PoisonError::into_inner);
         host.clone()
+    }
+
+    /// Why records are not written now, where they are not.
+    pub fn trouble(&self) -> Option<String> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.clone()
     }
 
     /// The last decisions, oldest first.

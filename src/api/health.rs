@@ -29,6 +29,7 @@ pub(super) async fn readyz(State(sources): Shared) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
+    let audit_log_error = sources.decisions.trouble();
     let enforcement = sources.enforcement.borrow();
     let body = json!({
         "ready": missing.is_empty(),
@@ -36,6 +37,7 @@ pub(super) async fn readyz(State(sources): Shared) -> Response {
         "enforcing": enforcement.enforcing,
         "mode": enforcement.mode,
         "allowlist_error": enforcement.rejected.as_ref().map(|rejected| &rejected.message),
+        "audit_log_error": audit_log_error,
     });
     drop(enforcement);
     (status, Json(body)).into_response()

@@ -1,4 +1,5 @@
-//! The reading end: an audit log is searched from its end, by any reader and while it is written.
+//! The reading end: an audit log is searched from its end, through all its files, by any reader and
+//! while it is written and rotated.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -8,6 +9,7 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
+use super::files;
 use crate::record::{Outcome, Record};
 
 /// How much of a log is read at once, from its end.
@@ -18,6 +20,8 @@ const CHUNK: u64 = 256 * 1024;
 pub struct Filter {
     /// Only those with a higher number.
     pub after: Option<u64>,
+    /// Only those with a lower number.
+    pub before: Option<u64>,
     /// Only those of the container with this name, id, or beginning of an id.
     pub container: Option<String>,
     /// Only those with this verdict.
@@ -36,6 +40,7 @@ impl Filter {
                 || record.container_id.begins_with(wanted)
         };
         self.after.is_none_or(|after| record.seq > after)
+            && self.before.is_none_or(|before| record.seq < before)
             && self.container.as_deref().is_none_or(is_container)
             && self
                 .verdict
@@ -106,12 +111,24 @@ pub(super) fn last(path: &Path) -> io::Result<Option<Last>> {
 
 /// Visits the lines of a log, the last one first, until told to stop.
 fn from_the_end(path: &Path, mut visit: impl FnMut(&[u8]) -> ControlFlow<()>) -> io::Result<()> {
-    let mut file = File::open(path)?;
+    for file in files::open_all(path)? {
+        if from_its_end(file, &mut visit)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn from_its_end(
+    mut file: File,
+    visit: &mut impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> io::Result<ControlFlow<()>> {
     let mut end = file.seek(SeekFrom::End(0))?;
     // The beginning of a line whose end was read in the chunk behind this one.
     let mut tail = Vec::new();
+    let mut size = CHUNK;
     while end > 0 {
-        let start = end.saturating_sub(CHUNK);
+        let start = end.saturating_sub(size);
         let mut chunk = vec![0; usize::try_from(end - start).unwrap_or(0)];
         file.seek(SeekFrom::Start(start))?;
         file.read_exact(&mut chunk)?;
@@ -119,16 +136,20 @@ fn from_the_end(path: &Path, mut visit: impl FnMut(&[u8]) -> ControlFlow<()>) ->
         let whole_from = match chunk.iter().position(|byte| *byte == b'\n') {
             _ if start == 0 => 0,
             Some(newline) => newline + 1,
-            None => chunk.len(),
+            None => {
+                // A line without an end is not copied again for each chunk of it.
+                size = size.saturating_mul(2);
+                chunk.len()
+            }
         };
         for line in chunk[whole_from..].rsplit(|byte| *byte == b'\n') {
             if visit(line).is_break() {
-                return Ok(());
+                return Ok(ControlFlow::Break(()));
             }
         }
         chunk.truncate(whole_from);
         tail = chunk;
         end = start;
     }
-    Ok(())
+    Ok(ControlFlow::Continue(()))
 }

@@ -7,11 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::log::AuditLog;
-use crate::metrics::Metrics;
 use crate::record::{Happening, Record};
 
 /// How many records are kept in memory.
@@ -65,7 +63,6 @@ pub(super) struct Writing {
     /// The number of the last record.
     pub(super) seq: u64,
     pub(super) recent: Recent,
-    pub(super) metrics: Metrics,
 }
 
 impl Writing {
@@ -77,40 +74,26 @@ impl Writing {
                     written,
                 }) => {
                     (record.seq, record.time) = self.next();
-                    self.append(&record);
+                    self.log.append(&record);
                     self.remember(record);
                     // The asker may be gone at shutdown; the record stands all the same.
                     let _ = written.send(());
                 }
                 Ok(Request::Happening(mut happening)) => {
                     (happening.seq, happening.time) = self.next();
-                    self.append(&happening);
+                    self.log.append(&happening);
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Ok(Request::Close) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
             }
-            let synced = self.log.sync_if_due();
-            self.count(synced, "the audit log could not be synced");
+            self.log.tend();
         }
-        let synced = self.log.sync();
-        self.count(synced, "the audit log could not be synced");
+        self.log.finish();
     }
 
     fn next(&mut self) -> (u64, Timestamp) {
         self.seq += 1;
         (self.seq, Timestamp::now())
-    }
-
-    fn append(&mut self, record: &impl Serialize) {
-        let appended = self.log.append(record);
-        self.count(appended, "the audit log could not be written");
-    }
-
-    fn count(&self, result: io::Result<()>, failure: &str) {
-        if let Err(error) = result {
-            self.metrics.audit_write_errors.inc();
-            tracing::error!(%error, "{failure}");
-        }
     }
 
     fn remember(&self, record: Box<Record>) {

@@ -215,8 +215,16 @@ impl Daemon {
     fn open_journal(&mut self) -> Result<(), Failure> {
         let settings = &self.settings;
         let (log, host) = (&settings.audit_log, settings.host_name.clone());
-        let (journal, writer) = Journal::open(log, host, self.metrics.clone())
+        let (journal, mut writer) = Journal::open(log, host, self.metrics.clone())
             .map_err(|error| unusable(&format!("audit log {log}: {error}")))?;
+        let (ended, stop) = (writer.ended(), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            let ended = tokio::select! {
+                () = stop.cancelled() => Ok(()),
+                why = ended => Err(anyhow!(why)),
+            };
+            ("journal", ended)
+        });
         self.journal = Some(journal);
         self.writer = Some(writer);
         Ok(())

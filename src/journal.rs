@@ -203,7 +203,7 @@ impl Journal {
         let request = Request::Happening(Box::new(happening));
         if self.requests.try_send(request).is_err() {
             self.metrics.audit_write_errors.inc();
-            tracing::error!("what happened is not on record: the audit log hangs");
+            tracing::error!("what happened is not on record: the audit log takes nothing");
         }
     }
 

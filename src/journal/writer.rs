@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -33,6 +34,7 @@ pub(super) enum Request {
 pub struct Writer {
     thread: thread::JoinHandle<()>,
     requests: mpsc::SyncSender<Request>,
+    ended: Option<oneshot::Receiver<String>>,
 }
 
 impl Writer {
@@ -41,20 +43,55 @@ impl Writer {
         requests: mpsc::SyncSender<Request>,
         received: mpsc::Receiver<Request>,
     ) -> io::Result<Self> {
-        let thread = thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || writing.run(&received))?;
-        Ok(Self { thread, requests })
+        let (thread, ended) = watched(move || writing.run(&received))?;
+        Ok(Self {
+            thread,
+            requests,
+            ended: Some(ended),
+        })
+    }
+
+    /// Resolves when the thread has ended, with the reason: none of it is good before
+    /// [`Writer::close`]. The second watch of one thread never resolves.
+    pub fn ended(&mut self) -> impl Future<Output = String> + use<> {
+        let ended = self.ended.take();
+        async move {
+            match ended {
+                Some(ended) => ended.await.unwrap_or_else(|gone| gone.to_string()),
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Ends the thread when everything is written. Blocks.
     pub fn close(self) {
-        // The thread may have ended abnormally, which the next line tells.
+        // A thread that is gone already has said why.
         let _ = self.requests.send(Request::Close);
-        if self.thread.join().is_err() {
-            tracing::error!("the journal's thread panicked");
-        }
+        let _ = self.thread.join();
     }
+}
+
+/// A thread that says why it ended, also where it panicked.
+fn watched(
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<(thread::JoinHandle<()>, oneshot::Receiver<String>)> {
+    let (say, ended) = oneshot::channel();
+    let thread = thread::Builder::new()
+        .name("journal".to_owned())
+        .spawn(move || {
+            // What it owns is dropped with it, and nobody sees it in between.
+            let why = match panic::catch_unwind(AssertUnwindSafe(work)) {
+                Ok(()) => "its thread ended by itself".to_owned(),
+                Err(payload) => {
+                    let text = payload.downcast_ref::<&str>().copied();
+                    let text = text.or(payload.downcast_ref::<String>().map(String::as_str));
+                    format!("its thread panicked: {}", text.unwrap_or("without a text"))
+                }
+            };
+            // Nobody watches any more where this was asked for.
+            let _ = say.send(why);
+        })?;
+    Ok((thread, ended))
 }
 
 /// What the thread owns.
@@ -101,6 +138,31 @@ impl Writing {
         recent.push_back(Arc::from(record));
         if recent.len() > RECENT {
             recent.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_thread_that_ends_says_why() {
+        let ways: [(fn(), &str); 3] = [
+            (|| {}, "its thread ended by itself"),
+            (
+                || std::panic::panic_any("no disk"),
+                "its thread panicked: no disk",
+            ),
+            (
+                || std::panic::panic_any(format!("no {}", "disk")),
+                "its thread panicked: no disk",
+            ),
+        ];
+        for (work, why) in ways {
+            let (thread, ended) = watched(work).expect("a thread");
+            assert_eq!(ended.await.as_deref(), Ok(why));
+            assert!(thread.join().is_ok());
         }
     }
 }

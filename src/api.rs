@@ -44,6 +44,15 @@ pub enum Role {
 }
 
 impl Role {
+    /// The command that runs it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Controller => "controller",
+            Self::Api => "api",
+        }
+    }
+
     /// Whether this process decides and ends.
     pub fn enforces(self) -> bool {
         self != Self::Api

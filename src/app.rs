@@ -27,8 +27,9 @@ use crate::follow::Follower;
 use crate::inventory::Inventory;
 use crate::journal::{self, Decisions, Destination, Journal};
 use crate::metrics::Metrics;
+use crate::record::{Life, What};
 use crate::reload::Reload;
-use crate::state::{self, Accepted, Ledger, StateDirectory};
+use crate::state::{self, Ledger, StateDirectory};
 use crate::status::{Candidate, Enforcement, LoadedList, Snapshot};
 use begin::Beginning;
 use clients::Clients;
@@ -97,8 +98,8 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let metrics = Metrics::new().map_err(|error| Failure::Internal(error.into()))?;
     let (candidates, receiver) = mpsc::channel(4);
     let (reload, first) = Reload::open(settings.allowlist.clone(), candidates).await;
-    let state = open_state(&settings)?;
-    let accepted = state.as_ref().and_then(|state| last_accepted(state));
+    let state = begin::open_state(&settings)?;
+    let accepted = state.as_deref().and_then(begin::last_accepted);
     let now = jiff::Timestamp::now();
     let beginning = Beginning::of(first, accepted, settings.audit_only, now)?;
     // Nothing is done to any container before it is certain that this process can serve.
@@ -106,31 +107,33 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         .await
         .map_err(|error| unusable(&format!("listen on {}: {error}", settings.listen)))?;
     let address = listener.local_addr().map_err(internal)?;
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        engine = settings.engine.url,
-        allowlist = %settings.allowlist.display(),
-        hash = %beginning.in_force.hash,
-        rules = beginning.in_force.list.rules.len(),
-        "dockwarden started"
-    );
-
     let mut daemon = Daemon {
         engine: Arc::new(docker),
         metrics,
         shutdown: CancellationToken::new(),
         tasks: Tasks::new(),
+        journal: None,
         writer: None,
         settings,
     };
+    if daemon.settings.role.enforces() {
+        daemon.open_journal()?;
+    }
+    daemon.happened(daemon.life(Life::Started, None, None));
+    daemon.happened(What::Allowlist(beginning.list_change()));
     let wanted = beginning.wanted.clone();
-    let (enforcement, enforcement_receiver) = watch::channel(initial(beginning));
+    let (enforcement, enforcement_receiver) = watch::channel(beginning.enforcement());
     let ledger = Ledger::default();
-    let decisions = match state {
-        _ if !daemon.settings.role.enforces() => {
-            daemon.read_along(enforcement, receiver, ledger.clone())
-        }
-        state => daemon.enforce(enforcement, receiver, wanted, state, ledger.clone())?,
+    let decisions = match daemon.journal.clone() {
+        Some(journal) => daemon.enforce(
+            journal,
+            enforcement,
+            receiver,
+            wanted,
+            state,
+            ledger.clone(),
+        ),
+        None => daemon.read_along(enforcement, receiver, ledger.clone()),
     };
     let snapshot = daemon.take_stock(enforcement_receiver.clone());
     daemon.spawn("reload", reload.run(hangup, daemon.shutdown.clone()));
@@ -140,12 +143,12 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let ended = tokio::select! {
         signal = stop.next() => {
             tracing::info!(signal, "stopping");
-            Ok(())
+            Ok(signal)
         }
         ended = daemon.tasks.join_next() => Err(why(ended)),
     };
-    daemon.finish().await;
-    ended.map_err(Failure::Internal)
+    daemon.finish(&ended).await;
+    ended.map(|_| ()).map_err(Failure::Internal)
 }
 
 /// The signals that end a daemon.
@@ -193,6 +196,8 @@ struct Daemon {
     metrics: Metrics,
     shutdown: CancellationToken,
     tasks: Tasks,
+    /// Where what happens is put on record; none where another process does so.
+    journal: Option<Journal>,
     writer: Option<journal::Writer>,
 }
 
@@ -204,22 +209,58 @@ impl Daemon {
         });
     }
 
+    /// Puts on record what happened, or tells it where there is no record.
+    fn happened(&self, what: What) {
+        match &self.journal {
+            Some(journal) => journal.happened(what),
+            None => journal::tell_happening(&what),
+        }
+    }
+
+    fn life(&self, change: Life, signal: Option<&str>, error: Option<String>) -> What {
+        What::Lifecycle {
+            change,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            command: self.settings.role.as_str().to_owned(),
+            pid: std::process::id(),
+            engine: self.settings.engine.url.clone(),
+            allowlist: self.settings.allowlist.display().to_string(),
+            signal: signal.map(str::to_owned),
+            error,
+        }
+    }
+
+    fn open_journal(&mut self) -> Result<(), Failure> {
+        let settings = &self.settings;
+        let (log, host) = (&settings.audit_log, settings.host_name.clone());
+        let (journal, mut writer) = Journal::open(log, host, self.metrics.clone())
+            .map_err(|error| unusable(&format!("audit log {log}: {error}")))?;
+        let (ended, stop) = (writer.ended(), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            let ended = tokio::select! {
+                () = stop.cancelled() => Ok(()),
+                why = ended => Err(anyhow!(why)),
+            };
+            ("journal", ended)
+        });
+        self.journal = Some(journal);
+        self.writer = Some(writer);
+        Ok(())
+    }
+
     /// Enforces, with an engine connection of its own.
     fn enforce(
         &mut self,
+        journal: Journal,
         enforcement: watch::Sender<Enforcement>,
         candidates: mpsc::Receiver<Candidate>,
         wanted: Option<LoadedList>,
         state: Option<Arc<StateDirectory>>,
         ledger: Ledger,
-    ) -> Result<Decisions, Failure> {
+    ) -> Decisions {
         let settings = &self.settings;
-        let host = settings.host_name.clone().unwrap_or_default();
-        let (journal, writer) = Journal::open(&settings.audit_log, host, self.metrics.clone())
-            .map_err(|error| unusable(&format!("audit log {}: {error}", settings.audit_log)))?;
-        self.writer = Some(writer);
         let keeper = state.clone().map(|state| {
-            remember(&state, &enforcement.borrow(), &ledger);
+            begin::remember(&state, &enforcement.borrow(), &ledger);
             state::keep(
                 state,
                 ledger.clone(),
@@ -250,7 +291,7 @@ impl Daemon {
             self.spawn("state", keeper);
         }
         self.spawn("controller's follower", follower.run(self.shutdown.clone()));
-        Ok(Decisions::Own(Box::new(journal), file))
+        Decisions::Own(Box::new(journal), file)
     }
 
     /// Shows what another process enforces.
@@ -328,75 +369,21 @@ impl Daemon {
     }
 
     /// Lets every task end, and every record reach the disk.
-    async fn finish(mut self) {
+    async fn finish(mut self, ended: &anyhow::Result<&'static str>) {
         self.shutdown.cancel();
         let drain = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(SHUTDOWN, drain).await.is_err() {
             tracing::warn!("not every task ended in time");
             self.tasks.shutdown().await;
         }
+        let signal = ended.as_ref().ok().copied();
+        let error = ended.as_ref().err().map(|error| format!("{error:#}"));
+        self.happened(self.life(Life::Stopped, signal, error));
         if let Some(writer) = self.writer {
             let joined = tokio::task::spawn_blocking(move || writer.close());
             if tokio::time::timeout(FLUSH, joined).await.is_err() {
                 tracing::warn!("the audit log was still being written");
             }
         }
-        tracing::info!("stopped");
-    }
-}
-
-/// The state directory of one who enforces.
-fn open_state(settings: &Settings) -> Result<Option<Arc<StateDirectory>>, Failure> {
-    let wanted = settings
-        .state_dir
-        .as_ref()
-        .filter(|_| settings.role.enforces());
-    let open = |path: &PathBuf| {
-        let opened = StateDirectory::open(path);
-        opened.map_err(|error| unusable(&format!("state directory {}: {error}", path.display())))
-    };
-    Ok(wanted.map(open).transpose()?.map(Arc::new))
-}
-
-/// The list that was last in force. Where that can't be told any more, what is written is believed:
-/// else nothing would be enforced at all.
-fn last_accepted(state: &StateDirectory) -> Option<Accepted> {
-    state::accepted(state.path()).unwrap_or_else(|error| {
-        tracing::error!(%error, "the list that was last in force can't be read; nothing is held back now");
-        None
-    })
-}
-
-/// Takes down the list that it begins with, and reads what is known of containers. Failing costs a
-/// later start what it would know, and nothing now.
-fn remember(state: &StateDirectory, enforcement: &Enforcement, ledger: &Ledger) {
-    if let Err(error) = state.accept(&enforcement.in_force, enforcement.audit_only) {
-        tracing::error!(%error, "the list in force could not be written down");
-    }
-    match state::remembered(state.path()) {
-        Ok(containers) => ledger.set_all(containers),
-        Err(error) => tracing::error!(%error, "what was known of containers can't be read"),
-    }
-}
-
-/// Before anything is known of the engine.
-fn initial(beginning: Beginning) -> Enforcement {
-    let Beginning {
-        in_force,
-        audit_only,
-        wanted: _,
-        rejected,
-    } = beginning;
-    Enforcement {
-        mode: in_force.mode(audit_only, jiff::Timestamp::now()),
-        in_force,
-        rejected,
-        held: None,
-        audit_only,
-        enforcing: false,
-        hindrance: None,
-        surroundings: Arc::default(),
-        last_sweep: None,
-        swept: None,
     }
 }

@@ -29,13 +29,14 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::allowlist::Mode;
 use crate::container::ContainerId;
 use crate::engine::{Change, ChangeKind, Engine, EngineInfo, Listing};
 use crate::follow::{Relist, Update};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::own::{self, Own};
-use crate::record::Trigger;
+use crate::record::{Connection, Trigger, What};
 use crate::state::{Ledger, StateDirectory};
 use crate::status::{Candidate, Enforcement, LoadedList};
 use guard::Proposal;
@@ -111,6 +112,8 @@ pub struct Controller {
     connected: bool,
     was_connected: bool,
     told_away: bool,
+    /// The mode that was last put on record.
+    told_mode: Option<Mode>,
     /// The engine's time when it was first connected. What its history tells of the time before
     /// only says where to look.
     began: Option<Timestamp>,
@@ -172,6 +175,7 @@ impl Controller {
             connected: false,
             was_connected: false,
             told_away: false,
+            told_mode: None,
             began: None,
             sweep_trigger: Trigger::Sweep,
             expiry_asked: None,
@@ -246,7 +250,6 @@ impl Controller {
     }
 
     fn connected(&mut self, info: &EngineInfo) {
-        tracing::info!(version = info.version, host = info.host, "engine connected");
         if self.was_connected {
             self.context.metrics.engine_reconnects.inc();
         }
@@ -258,12 +261,21 @@ impl Controller {
         if self.learn_host {
             self.context.journal.set_host(&info.host);
         }
+        self.context.journal.happened(What::Engine {
+            change: Connection::Connected,
+            version: Some(info.version.clone()),
+            error: None,
+        });
         self.publish();
     }
 
     fn disconnected(&mut self, reason: &str) {
         if !self.told_away {
-            tracing::error!(reason, "engine is out of reach; trying again");
+            self.context.journal.happened(What::Engine {
+                change: Connection::Disconnected,
+                version: None,
+                error: Some(reason.to_owned()),
+            });
         }
         self.connected = false;
         self.told_away = true;

@@ -1,17 +1,22 @@
-//! The one place where a decision is emitted: audit record, log line and metrics in one call.
+//! The one place where a decision, or what happens to dockwarden itself, is emitted: audit record,
+//! log line and metrics in one call.
 //!
 //! One thread owns the sequence numbers and the audit log. A record is with the kernel before
 //! [`Journal::record`] returns, and on the disk within a second. A log that can't be written is
 //! counted and told, and never keeps anything from being ended.
 
+mod appender;
 mod decisions;
+mod files;
 mod log;
+mod search;
 mod tell;
+#[cfg(test)]
+mod tests;
+mod writer;
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,14 +25,17 @@ use tokio::sync::oneshot;
 use crate::allowlist::{Action, Mode, Verdict};
 use crate::container::{Container, is_grouping_label};
 use crate::metrics::Metrics;
-use crate::record::{self, Event, Outcome, Record, Trigger};
-use log::AuditLog;
+use crate::record::{self, Event, Happening, Outcome, Record, Trigger, What};
+use log::{AuditLog, Trouble};
 
 pub use decisions::Decisions;
-pub use log::{Filter, search};
+pub use files::MOST_KEPT;
+use search::Last;
+pub use search::{Filter, search};
+pub use tell::tell_happening;
+pub use writer::Writer;
+use writer::{RECENT, Recent, Request, Writing};
 
-/// How many records are kept in memory.
-const RECENT: usize = 1_000;
 /// How many records may wait to be written.
 const WAITING: usize = 10_000;
 /// How long a record is waited for. A disk that hangs must not keep anything from being ended.
@@ -60,40 +68,23 @@ pub struct Decision {
     pub allowlist_hash: Arc<str>,
 }
 
-type Recent = Arc<Mutex<VecDeque<Arc<Record>>>>;
-
-enum Request {
-    Write {
-        record: Box<Record>,
-        written: oneshot::Sender<()>,
-    },
-    Close,
-}
-
-/// Takes decisions in.
+/// Takes in decisions and what happens.
 #[derive(Clone)]
 pub struct Journal {
     requests: mpsc::SyncSender<Request>,
     recent: Recent,
+    trouble: Trouble,
     metrics: Metrics,
     host: Arc<Mutex<String>>,
 }
 
-/// The thread that writes.
-pub struct Writer {
-    thread: thread::JoinHandle<()>,
-    requests: mpsc::SyncSender<Request>,
-}
-
-impl Writer {
-    /// Ends the thread when everything is written. Blocks.
-    pub fn close(self) {
-        // The thread may have ended abnormally, which the next line tells.
-        let _ = self.requests.send(Request::Close);
-        if self.thread.join().is_err() {
-            tracing::error!("the journal's thread panicked");
-        }
-    }
+/// When a file of the audit log is full, and how many old ones are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// How many bytes a file may have, a record that is larger alone in its file aside.
+    pub max_size: u64,
+    /// How many old files are kept, from 1 to [`MOST_KEPT`].
+    pub keep: u32,
 }
 
 /// Where the audit log goes.
@@ -103,15 +94,15 @@ pub enum Destination {
     Memory,
     /// Standard output.
     StandardOutput,
-    /// A file, appended to.
-    File(PathBuf),
+    /// A file, appended to and rotated.
+    File(PathBuf, Rotation),
 }
 
 impl Destination {
     /// The file, where it is one.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::File(path) => Some(path),
+            Self::File(path, _) => Some(path),
             Self::Memory | Self::StandardOutput => None,
         }
     }
@@ -122,87 +113,55 @@ impl std::fmt::Display for Destination {
         match self {
             Self::Memory => formatter.write_str("in memory"),
             Self::StandardOutput => formatter.write_str("on standard output"),
-            Self::File(path) => write!(formatter, "{}", path.display()),
+            Self::File(path, _) => write!(formatter, "{}", path.display()),
         }
     }
 }
 
 impl Journal {
-    /// Opens the audit log and starts its thread.
+    /// Opens the audit log and starts its thread. Without a host, records bear the name that the
+    /// last one bears until [`Journal::set_host`] tells another.
     ///
     /// # Errors
     /// When the file can't be opened, or another process writes it.
     pub fn open(
         destination: &Destination,
-        host: String,
+        host: Option<String>,
         metrics: Metrics,
     ) -> std::io::Result<(Self, Writer)> {
-        let (log, recent, mut seq) = match destination {
-            Destination::Memory => (AuditLog::none(), Vec::new(), 0),
-            Destination::StandardOutput => (AuditLog::standard_output(), Vec::new(), 0),
-            Destination::File(path) => {
-                let log = AuditLog::open(path)?;
+        let (log, recent, last) = match destination {
+            Destination::Memory => (AuditLog::none(metrics.clone()), Vec::new(), None),
+            Destination::StandardOutput => {
+                (AuditLog::standard_output(metrics.clone()), Vec::new(), None)
+            }
+            Destination::File(path, rotation) => {
+                let log = AuditLog::open(path, *rotation, metrics.clone())?;
                 let mut recent = search(path, &Filter::default(), RECENT)?;
                 recent.reverse();
-                let seq = recent.last().map_or(0, |record| record.seq);
-                (log, recent, seq)
+                (log, recent, search::last(path)?)
             }
         };
+        let Last {
+            seq,
+            host: last_host,
+        } = last.unwrap_or_default();
         let recent: Recent = Arc::new(Mutex::new(recent.into_iter().map(Arc::new).collect()));
-        let (requests, receiver) = mpsc::sync_channel::<Request>(WAITING);
-        let to_writer = requests.clone();
+        let (requests, received) = mpsc::sync_channel(WAITING);
+        let trouble = log.trouble();
+        let writing = Writing {
+            log,
+            seq,
+            recent: recent.clone(),
+        };
+        let writer = Writer::start(writing, requests.clone(), received)?;
         let journal = Self {
             requests,
-            recent: recent.clone(),
-            metrics: metrics.clone(),
-            host: Arc::new(Mutex::new(host)),
+            recent,
+            trouble,
+            metrics,
+            host: Arc::new(Mutex::new(host.unwrap_or(last_host))),
         };
-        let mut log = log;
-        let write = move || {
-            loop {
-                match receiver.recv_timeout(Duration::from_secs(1)) {
-                    Ok(Request::Write {
-                        mut record,
-                        written,
-                    }) => {
-                        seq += 1;
-                        record.seq = seq;
-                        record.time = Timestamp::now();
-                        if let Err(error) = log.append(&record) {
-                            metrics.audit_write_errors.inc();
-                            tracing::error!(%error, "the audit log could not be written");
-                        }
-                        let mut recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
-                        recent.push_back(Arc::from(record));
-                        if recent.len() > RECENT {
-                            recent.pop_front();
-                        }
-                        drop(recent);
-                        // The asker may be gone at shutdown; the record stands all the same.
-                        let _ = written.send(());
-                    }
-                    Err(mpsc::RecvTimeoutError::Timeout) => {}
-                    Ok(Request::Close) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
-                }
-                if let Err(error) = log.sync_if_due() {
-                    metrics.audit_write_errors.inc();
-                    tracing::error!(%error, "the audit log could not be synced");
-                }
-            }
-            if let Err(error) = log.sync() {
-                tracing::error!(%error, "the audit log could not be synced");
-            }
-        };
-        let writer = thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(write)?;
-        Ok((
-            journal,
-            Writer {
-                thread: writer,
-                requests: to_writer,
-            },
-        ))
+        Ok((journal, writer))
     }
 
     /// Names the host in the records to come.
@@ -213,14 +172,9 @@ impl Journal {
     /// Puts a decision on record; returns when it is written, or when it is clear that it can't
     /// be now. Then it is counted and told.
     pub async fn record(&self, decision: Decision) {
-        let host = self
-            .host
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
         let (written, done) = oneshot::channel();
-        let request = Request::Write {
-            record: Box::new(to_record(&decision, host)),
+        let request = Request::Decision {
+            record: Box::new(to_record(&decision, self.host())),
             written,
         };
         let is_sent = self.requests.try_send(request).is_ok();
@@ -235,7 +189,36 @@ impl Journal {
         tell::tell(&decision);
     }
 
-    /// The last records, oldest first.
+    /// Puts on record what happened. Never waits: it is counted and told where too much is waiting
+    /// to be written.
+    pub fn happened(&self, what: What) {
+        tell::tell_happening(&what);
+        let happening = Happening {
+            v: 1,
+            seq: 0,
+            time: Timestamp::UNIX_EPOCH,
+            host: self.host(),
+            what,
+        };
+        let request = Request::Happening(Box::new(happening));
+        if self.requests.try_send(request).is_err() {
+            self.metrics.audit_write_errors.inc();
+            tracing::error!("what happened is not on record: the audit log takes nothing");
+        }
+    }
+
+    fn host(&self) -> String {
+        let host = self.host.lock().unwrap_or_else(PoisonError::into_inner);
+        host.clone()
+    }
+
+    /// Why records are not written now, where they are not.
+    pub fn trouble(&self) -> Option<String> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.clone()
+    }
+
+    /// The last decisions, oldest first.
     pub fn recent(&self) -> Vec<Arc<Record>> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         recent.iter().cloned().collect()

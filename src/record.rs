@@ -1,4 +1,7 @@
-//! The audit record: what was judged and done about one container, as one JSON object.
+//! The audit records: what was judged and done about one container, and what happened to dockwarden
+//! itself, each as one JSON object.
+
+mod happening;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::allowlist::{Action, Mode, Reason};
 use crate::container::ContainerId;
 use crate::grant::Power;
+pub use happening::{Connection, Happening, Life, ListChange, ListOutcome, What};
 
 /// What made dockwarden look at a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -106,12 +110,12 @@ impl Outcome {
     }
 }
 
-/// One line of the audit log.
+/// One line of the audit log: a decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The version of this format, 1.
     pub v: u8,
-    /// Counts up by one a record, across restarts.
+    /// Counts up by one a record, happenings included, across restarts.
     pub seq: u64,
     /// What kind of record this is: `decision`.
     pub event: Event,
@@ -163,7 +167,7 @@ pub struct Record {
     pub allowlist_hash: String,
 }
 
-/// The kinds of records.
+/// The kind of record that a decision is; [`What`] has the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {

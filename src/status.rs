@@ -123,6 +123,15 @@ pub struct HeldList {
 }
 
 impl HeldList {
+    /// Those that it would end, by name where they have one.
+    pub fn names(&self) -> Vec<String> {
+        let name = |one: &WouldEnd| {
+            let name = one.container_name.as_deref();
+            name.unwrap_or(one.container_id.short()).to_owned()
+        };
+        self.would_end.iter().map(name).collect()
+    }
+
     /// One of which nobody can tell yet what it would end, for this reason.
     pub fn unweighed(hash: Arc<str>, since: Timestamp, error: &str) -> Self {
         Self {

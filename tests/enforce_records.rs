@@ -37,12 +37,27 @@ fn warden(engine: &Engine) -> (Builder, PathBuf) {
     (builder, log)
 }
 
-fn read(log: &Path) -> Vec<Value> {
+fn read_all(log: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(log).unwrap();
     let lines = text.lines().map(serde_json::from_str);
     lines
         .collect::<Result<_, _>>()
         .expect("a JSON object a line")
+}
+
+/// The decisions alone.
+fn read(log: &Path) -> Vec<Value> {
+    let mut records = read_all(log);
+    records.retain(|record| record["event"] == "decision");
+    records
+}
+
+/// Decisions or not, records are numbered from one on, without a gap.
+#[track_caller]
+fn assert_numbered(records: &[Value]) {
+    for (number, record) in (1..).zip(records) {
+        assert_eq!(record["seq"], json!(number), "{records:#?}");
+    }
 }
 
 fn records_of(log: &Path, id: &str) -> Vec<Value> {
@@ -100,12 +115,9 @@ fn every_start_is_on_record_once_and_the_metrics_agree() {
 
     let records = read(&log);
     assert_eq!(records.len(), STARTS + 5 + 1 + 1 + 1, "{records:#?}");
-    for (number, record) in records.iter().enumerate() {
-        assert_eq!(record["seq"], number + 1);
-        assert_eq!(
-            (&record["v"], &record["event"]),
-            (&json!(1), &json!("decision"))
-        );
+    assert_numbered(&read_all(&log));
+    for record in &records {
+        assert_eq!(record["v"], 1);
         let time: jiff::Timestamp = record["time"].as_str().unwrap().parse().unwrap();
         assert!(time <= jiff::Timestamp::now());
         assert!(!record["host"].as_str().unwrap().is_empty());
@@ -274,15 +286,91 @@ fn one_writer_and_one_count() {
                 .any(|one| one["container_id"] == control.id)
         });
     }
-    let numbers: Vec<u64> = read(&log)
-        .iter()
-        .map(|record| record["seq"].as_u64().unwrap())
-        .collect();
-    assert!(
-        (1..).zip(&numbers).all(|(n, number)| n == *number),
-        "{numbers:?}"
-    );
+    assert_numbered(&read_all(&log));
     engine.assert_same(&[control]);
+}
+
+#[test]
+fn what_happens_to_dockwarden_itself_is_on_record() {
+    const WIDER: &str = "version = 1\nmode = \"audit\"\n[[allow]]\nimage = \"*:1\"\n";
+    let engine = Engine::start_with(&["--live-restore"]);
+    let (builder, log) = warden(&engine);
+    let mut warden = builder.args(["--resync", "1s"]).start();
+    warden.wait_ready();
+    let hash = |warden: &Warden| warden.get_json("/allowlist")["hash"].clone();
+    let of_kind = |kind: &str| -> Vec<Value> {
+        let mut records = read_all(&log);
+        records.retain(|record| record["event"] == kind);
+        records
+    };
+    let wait_for = |kind: &str, count: usize| {
+        eventually(kind, SOON, || of_kind(kind).len() == count);
+    };
+    wait_for("engine", 1);
+    let first = hash(&warden);
+
+    warden.write_list_by_rename("version = 2\n");
+    wait_for("allowlist", 2);
+    warden.write_list_by_rename(WIDER);
+    wait_for("allowlist", 3);
+    wait_for("mode", 2);
+    let second = hash(&warden);
+    engine.sigkill_dockerd();
+    // An outage is one, however often a connection is refused meanwhile.
+    wait_for("engine", 2);
+    engine.start_dockerd();
+    wait_for("engine", 3);
+    let version = warden.get_json("/containers")["engine"]["version"].clone();
+    assert!(warden.sigterm().0.success());
+    warden.restart();
+    wait_for("engine", 4);
+
+    let expected = [
+        ("lifecycle", "change", vec!["started", "stopped", "started"]),
+        (
+            "allowlist",
+            "outcome",
+            vec!["applied", "invalid", "applied", "applied"],
+        ),
+        ("mode", "mode", vec!["enforce", "audit", "audit"]),
+        (
+            "engine",
+            "change",
+            vec!["connected", "disconnected", "connected", "connected"],
+        ),
+    ];
+    for (kind, key, words) in expected {
+        let found = of_kind(kind);
+        let found: Vec<&Value> = found.iter().map(|record| &record[key]).collect();
+        assert_eq!(found, words, "{kind}");
+    }
+    let lives = of_kind("lifecycle");
+    assert_eq!(lives[1]["signal"], "SIGTERM");
+    assert_eq!(lives[1]["pid"], lives[0]["pid"]);
+    assert_eq!(lives[2]["pid"], warden.pid());
+    assert_eq!(lives[2]["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(lives[2]["command"], "run");
+    let lists = of_kind("allowlist");
+    for (list, hash, previous) in [
+        (&lists[0], &first, &Value::Null),
+        (&lists[1], &Value::Null, &first),
+        (&lists[2], &second, &first),
+        (&lists[3], &second, &Value::Null),
+    ] {
+        assert_eq!(&list["allowlist_hash"], hash, "{lists:#?}");
+        assert_eq!(&list["previous_hash"], previous, "{lists:#?}");
+    }
+    assert!(lists[1]["error"].as_str().unwrap().contains("version"));
+    assert_eq!(lists[2]["rules"], 1);
+    assert_eq!(of_kind("mode")[1]["previous"], "enforce");
+    let engines = of_kind("engine");
+    assert_eq!(engines[0]["version"], version);
+    assert!(engines[1]["error"].is_string() && engines[1]["version"].is_null());
+    // Whoever started anew knows the host from the records before it hears from the engine.
+    assert_eq!(lives[2]["host"], engines[0]["host"]);
+    assert_numbered(&read_all(&log));
+    // They are no decisions.
+    assert!(warden.records().is_empty(), "{:?}", warden.records());
 }
 
 /// Start to death of `count` forbidden containers by the engine's own events, in milliseconds, while

@@ -31,6 +31,7 @@ pub(super) async fn readyz(State(sources): Shared) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
+    let audit_log_error = sources.decisions.trouble();
     let enforcement = sources.enforcement.borrow();
     let body = json!({
         "ready": missing.is_empty(),
@@ -40,6 +41,7 @@ pub(super) async fn readyz(State(sources): Shared) -> Response {
         "hindrance": enforcement.hindrance,
         "allowlist_error": enforcement.rejected.as_ref().map(|rejected| &rejected.message),
         "allowlist_held": enforcement.held.as_ref().map(|held| &held.hash),
+        "audit_log_error": audit_log_error,
     });
     drop(enforcement);
     (status, Json(body)).into_response()

@@ -106,12 +106,8 @@ fn held(held: &HeldList) -> String {
             "A newer list is held back, as nobody can tell what it would end: {error}. {accept}"
         ),
         None => {
-            let names = held.would_end.iter().map(|one| {
-                one.container_name
-                    .as_deref()
-                    .unwrap_or(one.container_id.short())
-            });
-            let names: Vec<_> = names.take(NAMES).collect();
+            let mut names = held.names();
+            names.truncate(NAMES);
             let more = held.would_end.len() - names.len();
             let more = if more > 0 {
                 format!(" and {more} more")

@@ -1,12 +1,15 @@
 //! Which list a daemon begins with: the one that was last in force, until it is certain that what is
 //! written now would not end too much.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
-use super::Failure;
+use super::{Failure, Settings};
 use crate::allowlist::Mode;
-use crate::state::Accepted;
-use crate::status::{Candidate, LoadedList, RejectedList};
+use crate::record::{ListChange, ListOutcome};
+use crate::state::{self, Accepted, Ledger, StateDirectory};
+use crate::status::{Candidate, Enforcement, LoadedList, RejectedList};
 
 /// What a daemon begins with.
 pub(super) struct Beginning {
@@ -34,7 +37,6 @@ impl Beginning {
             (Ok(list), _) => (list, None),
             (Err(error), None) => return Err(Failure::Settings(error.report())),
             (Err(error), Some(accepted)) => {
-                tracing::error!(%error, hash = %accepted.list.hash, "allowlist can't be used; the one that was last in force is");
                 let rejected = RejectedList {
                     message: error.to_string(),
                     at: now,
@@ -56,17 +58,78 @@ impl Beginning {
         if is_same || ends_nothing || list.list.guard.accepts(&list.hash) {
             return Ok(at_once);
         }
-        tracing::warn!(
-            hash = %list.hash,
-            in_force = %accepted.list.hash,
-            "allowlist or mode is another one than was last in force: it is weighed first"
-        );
         Ok(Self {
             in_force: accepted.list,
             audit_only: accepted.audit_only,
             wanted: Some(list),
             rejected,
         })
+    }
+
+    /// What is put on record of it.
+    pub(super) fn list_change(&self) -> ListChange {
+        let LoadedList { hash, list, .. } = &self.in_force;
+        let is_of_file = self.rejected.is_none() && self.wanted.is_none();
+        ListChange {
+            outcome: match is_of_file {
+                true => ListOutcome::Applied,
+                false => ListOutcome::LastAccepted,
+            },
+            error: self
+                .rejected
+                .as_ref()
+                .map(|rejected| rejected.message.clone()),
+            ..ListChange::applied(hash, list.rules.len())
+        }
+    }
+
+    /// What is done with it, before anything is known of the engine.
+    pub(super) fn enforcement(self) -> Enforcement {
+        Enforcement {
+            mode: self.in_force.mode(self.audit_only, Timestamp::now()),
+            in_force: self.in_force,
+            rejected: self.rejected,
+            held: None,
+            audit_only: self.audit_only,
+            enforcing: false,
+            hindrance: None,
+            surroundings: Arc::default(),
+            last_sweep: None,
+            swept: None,
+        }
+    }
+}
+
+/// The state directory of one who enforces.
+pub(super) fn open_state(settings: &Settings) -> Result<Option<Arc<StateDirectory>>, Failure> {
+    let path = settings.state_dir.as_deref();
+    let Some(path) = path.filter(|_| settings.role.enforces()) else {
+        return Ok(None);
+    };
+    let opened = StateDirectory::open(path);
+    let opened = opened
+        .map_err(|error| Failure::Settings(format!("state directory {}: {error}", path.display())));
+    Ok(Some(Arc::new(opened?)))
+}
+
+/// The list that was last in force. Where that can't be told any more, what is written is believed:
+/// else nothing would be enforced at all.
+pub(super) fn last_accepted(state: &StateDirectory) -> Option<Accepted> {
+    state::accepted(state.path()).unwrap_or_else(|error| {
+        tracing::error!(%error, "the list that was last in force can't be read; nothing is held back now");
+        None
+    })
+}
+
+/// Takes down the list that it begins with, and reads what is known of containers. Failing costs a
+/// later start what it would know, and nothing now.
+pub(super) fn remember(state: &StateDirectory, enforcement: &Enforcement, ledger: &Ledger) {
+    if let Err(error) = state.accept(&enforcement.in_force, enforcement.audit_only) {
+        tracing::error!(%error, "the list in force could not be written down");
+    }
+    match state::remembered(state.path()) {
+        Ok(containers) => ledger.set_all(containers),
+        Err(error) => tracing::error!(%error, "what was known of containers can't be read"),
     }
 }
 

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::{Answer, BAD_USAGE, EngineArguments, FINE, Failure, INTERNAL};
 use crate::api::Role;
 use crate::app;
-use crate::journal::Destination;
+use crate::journal::{Destination, MOST_KEPT, Rotation};
 use crate::telemetry::{self, LogFormat};
 
 #[derive(Debug, Args)]
@@ -45,6 +45,24 @@ pub(super) struct Arguments {
     /// dockwarden-state beside the audit log]
     #[arg(long, env = "DOCKWARDEN_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// How large a file of the audit log may grow before a new one is begun
+    #[arg(
+        long,
+        env = "DOCKWARDEN_AUDIT_MAX_SIZE",
+        value_name = "SIZE",
+        default_value = "50MiB",
+        value_parser = size
+    )]
+    audit_max_size: u64,
+    /// How many old files of the audit log are kept: FILE.1, the newest of them, and so on
+    #[arg(
+        long,
+        env = "DOCKWARDEN_AUDIT_KEEP",
+        value_name = "NUMBER",
+        default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_KEPT))
+    )]
+    audit_keep: u32,
     /// The container that dockwarden itself runs in, where it can't find out
     #[arg(long, env = "DOCKWARDEN_SELF_ID", value_name = "ID")]
     self_id: Option<String>,
@@ -93,10 +111,14 @@ pub(super) async fn run(role: Role, arguments: Arguments) -> Answer {
         Role::Controller => "127.0.0.1:8081".to_owned(),
         Role::Run | Role::Api => "127.0.0.1:8080".to_owned(),
     });
+    let rotation = Rotation {
+        max_size: arguments.audit_max_size,
+        keep: arguments.audit_keep,
+    };
     let audit_log = match arguments.audit_log {
         None => Destination::Memory,
         Some(path) if path.as_os_str() == "-" => Destination::StandardOutput,
-        Some(path) => Destination::File(path),
+        Some(path) => Destination::File(path, rotation),
     };
     let beside = audit_log.path().and_then(state_beside);
     let settings = app::Settings {
@@ -150,4 +172,23 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Err("at least 1s".to_owned());
     }
     Ok(duration)
+}
+
+/// `50MiB`, `1GiB`, `4096`.
+fn size(text: &str) -> Result<u64, String> {
+    const SMALLEST: u64 = 1_024;
+    let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
+    let unit: u64 = match &text[digits.len()..] {
+        "" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err("a number of bytes, or of KiB, MiB or GiB".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|error| format!("{error}"))?;
+    match number.checked_mul(unit) {
+        Some(size) if size >= SMALLEST => Ok(size),
+        Some(_) => Err("at least 1KiB".to_owned()),
+        None => Err("too large".to_owned()),
+    }
 }

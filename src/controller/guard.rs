@@ -79,39 +79,6 @@ pub(super) async fn keep_guard(context: Arc<Context>) -> Outcome {
     Outcome::GuardKept
 }
 
-/// Says that a change is held, and how to let it pass.
-pub(super) fn tell(held: &HeldList) {
-    let HeldList {
-        hash,
-        running,
-        error,
-        ..
-    } = held;
-    let accept = format!("guard = {{ accept = \"{hash}\" }}");
-    let names: Vec<_> = held
-        .would_end
-        .iter()
-        .map(|one| {
-            one.container_name
-                .as_deref()
-                .unwrap_or(one.container_id.short())
-        })
-        .collect();
-    match error {
-        Some(error) => {
-            tracing::error!(%hash, error, accept, "allowlist is held: it can't be weighed yet")
-        }
-        None => tracing::error!(
-            %hash,
-            running,
-            would_end = names.len(),
-            containers = names.join(", "),
-            accept,
-            "allowlist is held: it would end too much of what runs"
-        ),
-    }
-}
-
 async fn hold(
     context: &Context,
     proposal: &Proposal,

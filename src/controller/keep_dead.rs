@@ -7,7 +7,7 @@ use super::attend::Attendance;
 use crate::allowlist::{Mode, Verdict};
 use crate::container::{Container, State};
 use crate::engine::{Act, EngineError, RestartPolicy};
-use crate::record::Trigger;
+use crate::record::{Trigger, What};
 
 impl Attendance<'_> {
     /// Takes a denied container's restart policy, or gives an allowed one its own back. Failing costs
@@ -117,13 +117,13 @@ impl Attendance<'_> {
         let act = Act::SetRestartPolicy(policy);
         let call = self.context.engine.act(&container.id, act);
         self.context.leisure.call(&self.subject.hung, call).await?;
-        tracing::info!(
-            id = container.id.short(),
-            name = container.name,
-            %previous,
-            %policy,
-            "restart policy was set"
-        );
+        self.context.journal.happened(What::RestartPolicy {
+            container_id: container.id.clone(),
+            container_name: container.name.clone(),
+            restart_policy: policy.to_string(),
+            previous: previous.to_string(),
+            error: None,
+        });
         Ok(())
     }
 }

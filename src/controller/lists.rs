@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Controller;
 use super::guard::{self, Proposal};
-use crate::record::Trigger;
+use crate::record::{ListChange, ListOutcome, Trigger, What};
 use crate::status::{Candidate, Enforcement, HeldList, RejectedList};
 
 /// From when on it is told that a list is being weighed.
@@ -25,8 +25,11 @@ impl Controller {
                 self.consider(Proposal { list, audit_only });
             }
             Err(error) => {
-                tracing::error!(%error, "allowlist was not taken; the last good one stays in force");
                 self.count_reload("invalid");
+                self.tell(ListChange {
+                    error: Some(error.to_string()),
+                    ..ListChange::new(ListOutcome::Invalid)
+                });
                 self.context.metrics.allowlist_last_reload_successful.set(0);
                 self.context.enforcement.send_modify(|enforcement| {
                     enforcement.rejected = Some(RejectedList {
@@ -94,7 +97,15 @@ impl Controller {
                 };
                 if !is_told {
                     self.count_reload("held");
-                    guard::tell(&held);
+                    self.tell(ListChange {
+                        allowlist_hash: Some(held.hash.to_string()),
+                        rules: Some(proposal.list.list.rules.len()),
+                        would_end: held.error.is_none().then_some(held.would_end.len()),
+                        running: held.error.is_none().then_some(held.running),
+                        containers: held.names(),
+                        error: held.error.clone(),
+                        ..ListChange::new(ListOutcome::Held)
+                    });
                 }
                 // As soon as the engine answers it is weighed again.
                 self.waiting = held.error.is_some().then_some(proposal);
@@ -125,8 +136,8 @@ impl Controller {
 
     fn put_in_force(&mut self, proposal: Proposal) {
         let Proposal { list, audit_only } = proposal;
-        let (hash, rules) = (list.hash.clone(), list.list.rules.len());
         self.count_reload("applied");
+        self.tell(ListChange::applied(&list.hash, list.list.rules.len()));
         self.show_held(None);
         self.context.enforcement.send_modify(|enforcement| {
             // Never one list by another's mode.
@@ -134,10 +145,18 @@ impl Controller {
             enforcement.audit_only = audit_only;
             enforcement.in_force = list;
         });
-        tracing::info!(%hash, rules, "allowlist came into force");
         self.show_list();
         self.judge_all_again(Trigger::Reload);
         self.publish();
+    }
+
+    /// Puts on record what became of a list beside the one in force until now.
+    fn tell(&self, change: ListChange) {
+        let previous = self.context.enforcement.borrow().in_force.hash.to_string();
+        self.context.journal.happened(What::Allowlist(ListChange {
+            previous_hash: Some(previous),
+            ..change
+        }));
     }
 
     fn count_reload(&self, outcome: &str) {

@@ -4,13 +4,14 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Controller;
 use crate::allowlist::Mode;
+use crate::record::What;
 
 /// How far ahead an expiry is worth a gauge.
 const EXPIRING: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 impl Controller {
     /// Publishes what follows from the loop's own state.
-    pub(super) fn publish(&self) {
+    pub(super) fn publish(&mut self) {
         let hindrance = if !self.connected {
             Some("the engine is out of reach".to_owned())
         } else {
@@ -24,6 +25,12 @@ impl Controller {
             enforcement.hindrance = hindrance;
         });
         let enforcement = self.context.enforcement.borrow();
+        let (mode, previous) = (enforcement.mode, self.told_mode);
+        if previous != Some(mode) {
+            self.told_mode = Some(mode);
+            let what = What::Mode { mode, previous };
+            self.context.journal.happened(what);
+        }
         let metrics = &self.context.metrics;
         metrics.enforcing.set(enforcement.enforcing.into());
         metrics.engine_connected.set(self.connected.into());

@@ -25,17 +25,37 @@ impl Decisions {
     /// # Errors
     /// When the audit log can't be read.
     pub fn search(&self, filter: &Filter, limit: usize) -> std::io::Result<Vec<Record>> {
+        let (journal, path) = match self {
+            Self::None => return Ok(Vec::new()),
+            Self::Foreign(path) => return search_if_there(path, filter, limit),
+            Self::Own(journal, path) => (journal, path),
+        };
+        // What waits for a disk that is full is in memory alone.
+        let recent = journal.recent();
+        let mut found: Vec<_> = recent
+            .iter()
+            .rev()
+            .filter(|record| filter.passes(record))
+            .take(limit)
+            .map(|record| Record::clone(record))
+            .collect();
+        if let Some(path) = path
+            && found.len() < limit
+        {
+            let older = Filter {
+                before: recent.first().map(|oldest| oldest.seq),
+                ..filter.clone()
+            };
+            found.extend(search_if_there(path, &older, limit - found.len())?);
+        }
+        Ok(found)
+    }
+
+    /// Why what is decided is not written now, where it is not.
+    pub fn trouble(&self) -> Option<String> {
         match self {
-            Self::Own(_, Some(path)) | Self::Foreign(path) => search_if_there(path, filter, limit),
-            Self::Own(journal, None) => Ok(journal
-                .recent()
-                .iter()
-                .rev()
-                .filter(|record| filter.passes(record))
-                .take(limit)
-                .map(|record| Record::clone(record))
-                .collect()),
-            Self::None => Ok(Vec::new()),
+            Self::Own(journal, _) => journal.trouble(),
+            Self::Foreign(_) | Self::None => None,
         }
     }
 

@@ -1,8 +1,8 @@
-//! A decision as a log line, in the past tense.
+//! A decision, or what happened, as a log line, in the past tense.
 
 use super::Decision;
 use crate::allowlist::{Action, Verdict};
-use crate::record::Outcome;
+use crate::record::{Connection, Life, ListChange, ListOutcome, Outcome, What};
 
 /// The log line of a decision, in the past tense.
 pub(super) fn tell(decision: &Decision) {
@@ -115,6 +115,120 @@ pub(super) fn tell(decision: &Decision) {
             action,
             error,
             "denied container still runs ten seconds after its verdict"
+        ),
+    }
+}
+
+/// The log line of what happened, in the past tense, and no record: for a process that has none.
+pub fn tell_happening(what: &What) {
+    match what {
+        What::Allowlist(change) => tell_list(change),
+        What::Mode { mode, previous } => {
+            let previous = previous.map(|previous| previous.as_str());
+            tracing::info!(mode = mode.as_str(), previous, "mode came into force");
+        }
+        What::Lifecycle {
+            change: Life::Started,
+            version,
+            command,
+            pid,
+            engine,
+            allowlist,
+            ..
+        } => tracing::info!(
+            version,
+            command,
+            pid,
+            engine,
+            allowlist,
+            "dockwarden started"
+        ),
+        What::Lifecycle {
+            error: Some(error), ..
+        } => tracing::error!(error, "dockwarden stopped by itself"),
+        What::Lifecycle { signal, .. } => tracing::info!(signal, "dockwarden stopped"),
+        What::Engine {
+            change: Connection::Connected,
+            version,
+            ..
+        } => tracing::info!(version, "engine connected"),
+        What::Engine { error, .. } => {
+            tracing::error!(error, "engine is out of reach; trying again");
+        }
+        What::RestartPolicy {
+            container_id,
+            container_name,
+            restart_policy,
+            previous,
+            error,
+        } => {
+            let id = container_id.short();
+            let name = container_name.as_deref().unwrap_or_default();
+            match error {
+                None => tracing::warn!(
+                    id,
+                    name,
+                    restart_policy,
+                    previous,
+                    "restart policy was changed"
+                ),
+                Some(error) => tracing::error!(
+                    id,
+                    name,
+                    restart_policy,
+                    previous,
+                    error,
+                    "restart policy was not changed"
+                ),
+            }
+        }
+    }
+}
+
+fn tell_list(change: &ListChange) {
+    let ListChange {
+        outcome,
+        allowlist_hash: hash,
+        previous_hash: previous,
+        rules,
+        would_end,
+        running,
+        containers,
+        error,
+    } = change;
+    let accept = || {
+        hash.as_ref()
+            .map(|hash| format!("guard = {{ accept = \"{hash}\" }}"))
+    };
+    match outcome {
+        ListOutcome::Applied => {
+            tracing::info!(hash, previous, rules, "allowlist came into force");
+        }
+        ListOutcome::Held if error.is_some() => tracing::error!(
+            hash,
+            in_force = previous,
+            error,
+            accept = accept(),
+            "allowlist was held until it can be told what it would end; the one before stays in force"
+        ),
+        ListOutcome::Held => tracing::error!(
+            hash,
+            in_force = previous,
+            would_end,
+            running,
+            containers = containers.join(", "),
+            accept = accept(),
+            "allowlist was held: it would end too much; the one before stays in force"
+        ),
+        ListOutcome::Invalid => tracing::error!(
+            error,
+            "allowlist was not taken; the last good one stays in force"
+        ),
+        ListOutcome::LastAccepted => tracing::error!(
+            hash,
+            rules,
+            error,
+            "the last accepted allowlist came into force in the place of the file"
         ),
     }
 }

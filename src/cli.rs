@@ -1,5 +1,6 @@
 //! The command line: arguments, one-shot commands, exit codes.
 
+mod canary;
 mod check;
 mod daemon;
 mod diff;
@@ -60,6 +61,8 @@ enum Command {
     Pin(pin::Arguments),
     /// Show all containers with their verdicts
     Ps(ps::Arguments),
+    /// Prove that enforcement works: start a forbidden container again and again
+    Canary(canary::Arguments),
     /// Print the JSON Schema of allowlists, for editors
     Schema,
     /// Ask a dockwarden on this host whether it is ready
@@ -170,6 +173,7 @@ pub fn main() -> ExitCode {
             Command::Learn(arguments) => learn::run(&arguments).await,
             Command::Pin(arguments) => pin::run(&arguments).await,
             Command::Ps(arguments) => ps::run(&arguments).await,
+            Command::Canary(arguments) => canary::run(&arguments).await,
             Command::Schema => schema::run(),
             Command::Healthcheck(arguments) => healthcheck::run(&arguments).await,
         }

@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["engine", "metrics", "backoff"],
     &["follow", "look", "own", "journal"],
     &["docker", "reload", "inventory", "controller", "api"],
-    &["app", "telemetry", "learn", "pin"],
+    &["app", "telemetry", "learn", "pin", "canary"],
     &["cli", "main"],
 ];
 const STRANGERS: usize = 5;

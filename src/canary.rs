@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::container::{ContainerId, State};
+use crate::container::{Container, ContainerId, State};
 use crate::docker::Docker;
 use crate::engine::{Act, Engine, EngineError};
 
@@ -39,6 +39,14 @@ const MAKING: Duration = Duration::from_secs(15);
 const LIFE_MARGIN: Duration = Duration::from_secs(10);
 /// What a canary may be in use longer than it is waited for.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
+
+/// Whether a container is a canary, by the name of its image: what no list should be learned from.
+pub fn is_one(container: &Container) -> bool {
+    let image = container.image.as_deref().unwrap_or_default();
+    image
+        .split_once(':')
+        .is_some_and(|(name, _)| name == REPOSITORY)
+}
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -204,9 +204,15 @@ fn without_enforcement_it_escapes_and_says_where_to_look() {
         (format!("mode = \"audit\"\n{NOTHING}"), "audit"),
         (EVERYTHING.to_owned(), "enforce"),
     ] {
-        let warden = Warden::on(&engine).allowlist(&list).start();
+        let warden = Warden::on(&engine).allowlist(&list);
+        let log = warden.dir().join("audit.jsonl").display().to_string();
+        let warden = warden.args(["--audit-log", &log]).start();
         warden.wait_ready();
         let told = escapes(mode);
+        let learned = dockwarden(["learn", "--from", &log]);
+        let learned = String::from_utf8_lossy(&learned.stdout).into_owned();
+        let records = std::fs::read_to_string(&log).unwrap();
+        assert!(records.contains("dockwarden-canary:") && learned.contains("allow-nothing = true"));
         // The command that it names is one, and it tells.
         let command = told.split('`').nth(1).expect("a command");
         let words = command.split(' ').skip(1).map(str::to_owned);
@@ -330,12 +336,6 @@ fn what_a_killed_one_left_ends_by_itself_and_the_next_one_removes_it() {
     let id = running(&engine);
     run.kill().unwrap();
     run.wait().unwrap();
-    let labels = engine.inspect(&id)["Config"]["Labels"].clone();
-    let until: u64 = labels["dockwarden.canary.until"]
-        .as_str()
-        .unwrap()
-        .parse()
-        .unwrap();
 
     let once = || canary(&engine.host(), &["--count", "1", "--timeout", "1s"]);
     answer(&once(), 1);
@@ -343,17 +343,41 @@ fn what_a_killed_one_left_ends_by_itself_and_the_next_one_removes_it() {
     engine.wait_until_dead(&id, SOON);
     assert_eq!(engine.inspect(&id)["State"]["ExitCode"], 14);
 
+    wait_until_over(&engine, &id);
+    answer(&once(), 1);
+    assert_clean(&engine);
+}
+
+/// The same half a minute: had the next run removed it, that would look like an end.
+#[test]
+fn one_that_was_held_up_for_longer_is_no_answer() {
+    let engine = Engine::start();
+    let run = spawn(&engine.host(), &["--count", "1", "--timeout", "1s"]);
+    let id = running(&engine);
+    send(&run, "STOP");
+    wait_until_over(&engine, &id);
+    engine.docker_ok(&["rm", "--force", &id]);
+    send(&run, "CONT");
+    let output = run.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(told(&output).contains("nothing is proven"), "{output:?}");
+    assert_clean(&engine);
+}
+
+/// Waits until what was made for a canary may be removed by the next run.
+#[track_caller]
+fn wait_until_over(engine: &Engine, id: &str) {
+    let labels = engine.inspect(id)["Config"]["Labels"].clone();
+    let until = labels["dockwarden.canary.until"].as_str().unwrap();
+    let until: u64 = until.parse().unwrap();
     let now = || {
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap()
             .as_secs()
     };
-    eventually("its time is over", Duration::from_secs(60), || {
-        now() > until
-    });
-    answer(&once(), 1);
-    assert_clean(&engine);
+    let over = || now() > until;
+    eventually("its time is over", Duration::from_secs(60), over);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The command line: arguments, one-shot commands, exit codes.
 
 mod accept;
+mod canary;
 mod check;
 mod daemon;
 mod diff;
@@ -64,6 +65,8 @@ enum Command {
     Restore(restore::Arguments),
     /// Show all containers with their verdicts
     Ps(ps::Arguments),
+    /// Prove that enforcement works: start a forbidden container again and again
+    Canary(canary::Arguments),
     /// Print the JSON Schema of allowlists, for editors
     Schema,
     /// Ask a dockwarden on this host whether it is ready
@@ -175,6 +178,7 @@ pub fn main() -> ExitCode {
             Command::Pin(arguments) => pin::run(&arguments).await,
             Command::Restore(arguments) => restore::run(&arguments).await,
             Command::Ps(arguments) => ps::run(&arguments).await,
+            Command::Canary(arguments) => canary::run(&arguments).await,
             Command::Schema => schema::run(),
             Command::Healthcheck(arguments) => healthcheck::run(&arguments).await,
         }

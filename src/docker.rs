@@ -8,6 +8,7 @@
 mod answers;
 mod body;
 mod elements;
+mod make;
 mod paths;
 mod powers;
 mod transport;
@@ -43,6 +44,7 @@ use paths::Paths;
 use powers::EngineDefaults;
 use transport::Transport;
 
+pub use make::ListedImage;
 pub use transport::Endpoint;
 
 /// For answers that need no container's lock, to their first byte.
@@ -129,11 +131,23 @@ impl Docker {
 
     /// Sends a GET and returns the body of a success, which has to begin in time.
     async fn open(&self, path: &str, deadline: Duration) -> Result<Body, EngineError> {
+    /// Sends a GET and returns the body of a success.
+    async fn open(&self, path: &str) -> Result<Incoming, EngineError> {
+        self.request(Method::GET, path, Bytes::new()).await
+    }
+
+    /// Sends a request and returns the body of a success.
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Incoming, EngineError> {
         let request = hyper::Request::builder()
-            .method(Method::GET)
+            .method(method)
             .uri(path)
             .header("host", "docker")
-            .body(bollard::body_full(Bytes::new()))
+            .body(bollard::body_full(body))
             .map_err(|error| EngineError::Misconfigured(error.to_string()))?;
         let sent = async {
             let response = self.transport.clone().send(request).await;
@@ -409,10 +423,10 @@ async fn within<T>(
         .unwrap_or(Err(EngineError::Timeout(deadline)))
 }
 
-async fn within_bollard(
+async fn within_bollard<T>(
     deadline: Duration,
-    call: impl Future<Output = Result<(), bollard::errors::Error>>,
-) -> Result<(), EngineError> {
+    call: impl Future<Output = Result<T, bollard::errors::Error>>,
+) -> Result<T, EngineError> {
     use bollard::errors::Error;
     let call = async {
         call.await.map_err(|error| match error {

@@ -129,6 +129,8 @@ pub struct Inspection {
     pub started_at: Option<Timestamp>,
     /// When its process last ended.
     pub finished_at: Option<Timestamp>,
+    /// How its process last ended; 0 before that.
+    pub exit_code: Option<i64>,
     /// When the engine starts it again by itself.
     pub restart_policy: Option<RestartPolicy>,
     /// Its powers, but for what its volumes are and what the containers that it joins can do.

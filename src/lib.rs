@@ -6,6 +6,7 @@ pub mod allowlist;
 pub mod api;
 pub mod app;
 pub mod backoff;
+pub mod canary;
 pub mod cli;
 pub mod container;
 pub mod controller;

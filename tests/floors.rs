@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["engine", "metrics", "backoff", "uptime"],
     &["follow", "look", "own", "journal", "state"],
     &["docker", "reload", "inventory", "controller", "api"],
-    &["app", "telemetry", "learn", "pin", "restore"],
+    &["app", "telemetry", "learn", "pin", "restore", "canary"],
     &["cli", "main"],
 ];
 const STRANGERS: usize = 5;

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use super::one_shot::{SourceArguments, note};
 use super::{Answer, FINE, Failure, INTERNAL, table};
 use crate::allowlist::Allowlist;
+use crate::canary;
 use crate::journal::{self, Filter};
 use crate::learn::{PinBy, Sighting, learn};
 use crate::look;
@@ -45,6 +46,7 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
     if arguments.from.is_empty() || arguments.source.is_saved() {
         sightings.extend(from_source(&arguments.source).await?);
     }
+    sightings.retain(|sighting| !canary::is_one(&sighting.container));
     let pin = match arguments.pin {
         Pin::Digest => PinBy::Digest,
         Pin::Id => PinBy::Id,

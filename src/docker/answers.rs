@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::make::ListedImage;
 use super::powers::{self, EngineDefaults};
 use crate::container::{Container, ContainerId, Port, State};
 use crate::engine::{
@@ -83,6 +84,7 @@ pub(super) fn inspected(answer: &Value, defaults: &EngineDefaults) -> Inspection
         created_at: instant(answer, "Created"),
         started_at: time("StartedAt"),
         finished_at: time("FinishedAt"),
+        exit_code: state.and_then(|state| state.get("ExitCode")?.as_i64()),
         restart_policy: answer
             .pointer("/HostConfig/RestartPolicy")
             .and_then(restart_policy),
@@ -128,6 +130,15 @@ pub(super) fn image(answer: &Value) -> ImageFacts {
         command: config.map(|_| [of_config("Entrypoint"), of_config("Cmd")].concat()),
         health_checks: config.map(health_checks).unwrap_or_default(),
     }
+}
+
+/// An element of `GET /images/json`. `None` without an id.
+pub(super) fn listed_image(element: &Value) -> Option<ListedImage> {
+    Some(ListedImage {
+        id: text(element, "Id")?,
+        tags: texts(element, "RepoTags"),
+        labels: element.get("Labels").and_then(labels).unwrap_or_default(),
+    })
 }
 
 /// What an engine may execute for the health check of an image's configuration. A container does not

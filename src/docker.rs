@@ -131,18 +131,18 @@ impl Docker {
 
     /// Sends a GET and returns the body of a success, which has to begin in time.
     async fn open(&self, path: &str, deadline: Duration) -> Result<Body, EngineError> {
-    /// Sends a GET and returns the body of a success.
-    async fn open(&self, path: &str) -> Result<Incoming, EngineError> {
-        self.request(Method::GET, path, Bytes::new()).await
+        self.request(Method::GET, path, Bytes::new(), deadline)
+            .await
     }
 
-    /// Sends a request and returns the body of a success.
+    /// Sends a request and returns the body of a success, which has to begin in time.
     async fn request(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
-    ) -> Result<Incoming, EngineError> {
+        deadline: Duration,
+    ) -> Result<Body, EngineError> {
         let request = hyper::Request::builder()
             .method(method)
             .uri(path)
@@ -164,19 +164,20 @@ impl Docker {
         within(deadline, sent).await
     }
 
-    async fn containers(&self, path: &str, deadline: Duration) -> Result<Listing, EngineError> {
-        let mut listing = Listing::default();
+    /// Reads every element of an array, which has to begin in time.
+    async fn array(
+        &self,
+        path: &str,
+        deadline: Duration,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), EngineError> {
         let mut body = self.open(path, deadline).await?;
         let mut elements = Elements::of_array();
         let mut count = 0_usize;
         while let Some(bytes) = body.piece().await? {
             let is_list = elements.feed(&bytes, &mut |element| {
                 count += 1;
-                let value = serde_json::from_slice::<Value>(element).ok();
-                match value.as_ref().and_then(answers::listed) {
-                    Some(container) => listing.containers.push(container),
-                    None => listing.unreadable += 1,
-                }
+                each(element);
             });
             if !is_list {
                 return Err(unreadable("expected a list"));
@@ -186,10 +187,23 @@ impl Docker {
             }
         }
         if elements.is_complete() {
-            Ok(listing)
+            Ok(())
         } else {
             Err(unreadable("the list is cut off"))
         }
+    }
+
+    async fn containers(&self, path: &str, deadline: Duration) -> Result<Listing, EngineError> {
+        let mut listing = Listing::default();
+        self.array(path, deadline, |element| {
+            let value = serde_json::from_slice::<Value>(element).ok();
+            match value.as_ref().and_then(answers::listed) {
+                Some(container) => listing.containers.push(container),
+                None => listing.unreadable += 1,
+            }
+        })
+        .await?;
+        Ok(listing)
     }
 
     /// Reads one object.

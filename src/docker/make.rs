@@ -6,11 +6,10 @@ use std::collections::{BTreeMap, HashMap};
 use axum::http::Method;
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
 use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveImageOptions};
-use http_body_util::BodyExt;
 use serde_json::Value;
 
 use super::elements::Elements;
-use super::{Docker, QUICK, REMOVE, answers, unreachable, unreadable, within, within_bollard};
+use super::{Docker, QUICK, REMOVE, answers, unreadable, within_bollard};
 use crate::container::ContainerId;
 use crate::engine::{EngineError, Listing};
 
@@ -32,7 +31,7 @@ const PROCESSES: i64 = 64;
 impl Docker {
     /// What the engine runs programs for, such as `linux/amd64`.
     pub async fn platform(&self) -> Result<String, EngineError> {
-        let answer = within(QUICK, self.object("/version")).await?;
+        let answer = self.object("/version").await?;
         let word = |key| answer.get(key).and_then(Value::as_str).unwrap_or("unknown");
         Ok(format!("{}/{}", word("Os"), word("Arch")))
     }
@@ -51,33 +50,30 @@ impl Docker {
         let labels: String = labels.collect();
         let path =
             format!("/images/create?fromSrc=-&repo={repository}&tag={tag}&changes=LABEL{labels}");
-        within(QUICK, async {
-            let mut body = self.request(Method::POST, &path, archive.into()).await?;
-            let mut elements = Elements::of_lines();
-            let mut refusal = None;
-            let mut each = |line: &[u8]| {
-                let line = serde_json::from_slice::<Value>(line).unwrap_or_default();
-                if let Some(error) = line.get("error").and_then(Value::as_str) {
-                    refusal = Some(error.to_owned());
-                }
-            };
-            // That it is done is known at the end of the answer, and that it failed only from its text.
-            while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(unreachable)?;
-                let bytes = frame.into_data().unwrap_or_default();
-                if !elements.feed(&bytes, &mut each) {
-                    return Err(unreadable("the progress of an import has no end"));
-                }
+        let mut body = self
+            .request(Method::POST, &path, archive.into(), REMOVE)
+            .await?;
+        let mut elements = Elements::of_lines();
+        let mut refusal = None;
+        let mut each = |line: &[u8]| {
+            let line = serde_json::from_slice::<Value>(line).unwrap_or_default();
+            if let Some(error) = line.get("error").and_then(Value::as_str) {
+                refusal = Some(error.to_owned());
             }
-            match refusal {
-                None => Ok(()),
-                Some(message) => Err(EngineError::Refused {
-                    status: 200,
-                    message,
-                }),
+        };
+        // That it is done is known at the end of the answer, and that it failed only from its text.
+        while let Some(bytes) = body.piece().await? {
+            if !elements.feed(&bytes, &mut each) {
+                return Err(unreadable("the progress of an import has no end"));
             }
-        })
-        .await
+        }
+        match refusal {
+            None => Ok(()),
+            Some(message) => Err(EngineError::Refused {
+                status: 200,
+                message,
+            }),
+        }
     }
 
     /// Makes a container that may do nothing: no network, no volume, no capability, nothing to
@@ -120,18 +116,18 @@ impl Docker {
     pub async fn containers_labelled(&self, label: &str) -> Result<Listing, EngineError> {
         let filters = labelled(label);
         let path = format!("/containers/json?all=1&filters={filters}");
-        within(QUICK, self.containers(&path)).await
+        self.containers(&path, QUICK).await
     }
 
     /// All images with a label, whatever its value.
     pub async fn images_labelled(&self, label: &str) -> Result<Vec<ListedImage>, EngineError> {
         let path = format!("/images/json?filters={}", labelled(label));
         let mut images = Vec::new();
-        let list = self.array(&path, |element| {
+        self.array(&path, QUICK, |element| {
             let element = serde_json::from_slice::<Value>(element).unwrap_or_default();
             images.extend(answers::listed_image(&element));
-        });
-        within(QUICK, list).await?;
+        })
+        .await?;
         Ok(images)
     }
 

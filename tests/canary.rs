@@ -400,6 +400,12 @@ fn what_others_made_is_never_removed() {
         &[],
     );
     engine.create(&["--name", "another"], "other:1", &[]);
+    let mark = label("aa-1");
+    engine.create(
+        &["--name", "dockwarden-canary-aa-1", "--label", &mark],
+        "plain:1",
+        &[],
+    );
     // And one that is a left-over.
     let labels = format!("LABEL {} {old}", label("cc-1"));
     engine.image_with("dockwarden-canary:cc-1", &[&labels]);
@@ -420,7 +426,8 @@ fn what_others_made_is_never_removed() {
         .map(|one| one["Names"][0].clone())
         .collect();
     left.sort_by_key(Value::to_string);
-    assert_eq!(left, ["/another", "/dockwarden-canary-bb-1", "/of-it"]);
+    let theirs = ["aa-1", "bb-1"].map(|mark| format!("/dockwarden-canary-{mark}"));
+    assert_eq!(left, ["/another", &*theirs[0], &*theirs[1], "/of-it"]);
     engine.image_id("other:1");
     engine.image_id("plain:1");
 }
@@ -434,6 +441,7 @@ fn an_engine_that_goes_is_no_answer() {
     let run = spawn(&proxy.url(), &["--timeout", PATIENT]);
     running(&engine);
     proxy.refuse(true);
+    std::thread::sleep(Duration::from_secs(2)); // how long it is away
     proxy.refuse(false);
     let output = run.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(3), "{output:?}");

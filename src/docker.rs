@@ -18,6 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::body::Bytes;
 use axum::http::{Method, StatusCode};
+use bollard::models::{ContainerUpdateBody, RestartPolicy as Policy, RestartPolicyNameEnum};
 use bollard::query_parameters::{
     KillContainerOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
     StopContainerOptionsBuilder,
@@ -31,6 +32,7 @@ use serde_json::Value;
 use crate::container::{Container, ContainerId};
 use crate::engine::{
     Act, Acted, Engine, EngineError, EngineInfo, Exec, ImageFacts, Inspection, Listing, Messages,
+    RestartPolicy,
 };
 use crate::grant::{Power, normal_path};
 use crate::image::Reference;
@@ -360,6 +362,11 @@ impl Engine for Docker {
                 let options = None::<StartContainerOptions>;
                 within_bollard(START, self.bollard.start_container(id, options)).await
             }
+            Act::Unpause => within_bollard(KILL, self.bollard.unpause_container(id)).await,
+            Act::SetRestartPolicy(policy) => {
+                let update = update_of(policy);
+                within_bollard(KILL, self.bollard.update_container(id, update)).await
+            }
         };
         match answer {
             Ok(()) => Ok(Acted::Done),
@@ -368,6 +375,22 @@ impl Engine for Docker {
             Err(EngineError::Refused { status: 409, .. }) => Ok(Acted::NotNeeded),
             Err(error) => Err(error),
         }
+    }
+}
+
+fn update_of(policy: RestartPolicy) -> ContainerUpdateBody {
+    let (name, most) = match policy {
+        RestartPolicy::No => (RestartPolicyNameEnum::NO, 0),
+        RestartPolicy::Always => (RestartPolicyNameEnum::ALWAYS, 0),
+        RestartPolicy::UnlessStopped => (RestartPolicyNameEnum::UNLESS_STOPPED, 0),
+        RestartPolicy::OnFailure(most) => (RestartPolicyNameEnum::ON_FAILURE, most),
+    };
+    ContainerUpdateBody {
+        restart_policy: Some(Policy {
+            name: Some(name),
+            maximum_retry_count: Some(most.into()),
+        }),
+        ..ContainerUpdateBody::default()
     }
 }
 

@@ -25,6 +25,8 @@ pub mod pattern;
 pub mod pin;
 pub mod record;
 pub mod reload;
+pub mod state;
 pub mod status;
 pub mod telemetry;
 pub mod together;
+pub mod weigh;

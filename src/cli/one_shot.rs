@@ -59,10 +59,8 @@ fn read_standard_input() -> Candidate {
             file,
             message: error.to_string(),
         }),
-        Ok(_) => match Allowlist::parse(&bytes) {
-            Ok(list) => Ok(LoadedList::new(list, Timestamp::now())),
-            Err(invalid) => Err(ListError::Invalid { file, invalid }),
-        },
+        Ok(_) => LoadedList::parse(&bytes, Timestamp::now())
+            .map_err(|invalid| ListError::Invalid { file, invalid }),
     }
 }
 

@@ -132,6 +132,19 @@ impl Subject {
     pub(super) fn is_marked(&self) -> bool {
         self.heard().mark.is_some()
     }
+
+    /// Does what has time, and drops it when there is a reason to look again.
+    pub(super) async fn unless_marked<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let marked = async {
+            while !self.is_marked() {
+                self.wake.notified().await;
+            }
+        };
+        tokio::select! {
+            done = work => Some(done),
+            () = marked => None,
+        }
+    }
 }
 
 impl Heard {

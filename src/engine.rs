@@ -129,6 +129,9 @@ pub struct Inspection {
     pub started_at: Option<Timestamp>,
     /// When its process last ended.
     pub finished_at: Option<Timestamp>,
+    /// What its process exited with when it last ended; none while it runs, and where the engine
+    /// was not there to see it.
+    pub exit_code: Option<i64>,
     /// When the engine starts it again by itself.
     pub restart_policy: Option<RestartPolicy>,
     /// Its powers, but for what its volumes are and what the containers that it joins can do.

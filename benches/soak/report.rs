@@ -226,7 +226,8 @@ fn compare(sums: &mut Sums, kept: &Kept, id: &str, container: &Container, record
         }
     }
     // Who says that it ended it must have; and who says that it ended by itself.
-    if !is_near_outage && starts == over.len() && exits.len() == starts {
+    let is_clear = !is_near_outage && !container.is_looping;
+    if is_clear && starts == over.len() && exits.len() == starts {
         for (exit, record) in exits.iter().zip(&over) {
             let ended_itself = *exit == OWN_EXIT;
             let said = &record["outcome"];

@@ -83,7 +83,7 @@ fn start(engine: &Engine, books: &Books, number: u64, is_allowed: bool, kind: Ki
     });
     if matches!(kind, Kind::Stubborn) {
         body["StopSignal"] = "SIGWINCH".into();
-        body["StopTimeout"] = 3600.into();
+        body["StopTimeout"] = 5.into();
     }
     // One name, one attempt: where the engine went away amid a call, nobody knows what came of it.
     let created = post(engine, &format!("/containers/create?name={name}"), &body);

@@ -118,6 +118,17 @@ impl Play {
                 is_killed,
                 meanwhile,
             } => self.restart_warden(*is_killed, meanwhile),
+            Step::Blind {
+                is_killed,
+                meanwhile,
+            } => {
+                self.warden.signal("STOP");
+                for step in meanwhile {
+                    self.step(step);
+                }
+                self.restart_engine(*is_killed, true, None);
+                self.warden.signal("CONT");
+            }
             Step::Rest => self.rest(),
         }
     }

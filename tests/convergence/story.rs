@@ -51,6 +51,11 @@ pub(crate) enum Step {
         is_killed: bool,
         meanwhile: Vec<Step>,
     },
+    /// dockwarden is frozen while things happen and the engine restarts, which forgets its events.
+    Blind {
+        is_killed: bool,
+        meanwhile: Vec<Step>,
+    },
     /// All has come to rest and is looked at.
     Rest,
 }
@@ -66,7 +71,7 @@ impl Story {
     pub(crate) fn draw(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let first_list = random.below(LISTS.len());
-        let resyncs = random.chance(30);
+        let resyncs = random.chance(25);
         let mut steps: Vec<Step> = (0..3).map(|_| run(&mut random)).collect();
         for _ in 0..3 {
             for _ in 0..6 + random.below(5) {
@@ -137,8 +142,12 @@ fn list(random: &mut Random) -> Step {
 
 fn step(random: &mut Random) -> Step {
     match random.below(100) {
-        0..75 => small(random),
-        75..87 => list(random),
+        0..70 => small(random),
+        70..82 => list(random),
+        82..87 => Step::Blind {
+            is_killed: random.chance(50),
+            meanwhile: (0..1 + random.below(4)).map(|_| small(random)).collect(),
+        },
         87..92 => Step::Engine {
             is_killed: random.chance(50),
             keeps_containers: random.chance(70),

@@ -225,7 +225,9 @@ fn clear(engine: &Engine, books: &Books, id: &str, container: &Container) {
     {
         let mut kept = books.kept();
         if !kept.lost_containers(container.called_at, Instant::now()) {
-            kept.misfires.push(format!("{} is gone", container.name));
+            let events = kept.events.get(id).cloned();
+            let misfire = format!("{} ({id}) is gone, events {events:?}", container.name);
+            kept.misfires.push(misfire);
         }
     }
     let mut kept = books.kept();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 /// A list in a few words: what it allows is decided here a second time, in the plainest way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct List {
-    /// Also the name of its only rule.
+    /// Its only rule is called `by-` and this, which is no key of a list.
     pub(crate) name: &'static str,
     pub(crate) text: &'static str,
     images: &'static [&'static str],
@@ -100,7 +100,7 @@ impl List {
         format!(
             "version = 1\nmode = \"{mode}\"\naction = \"{action}\"\n\
              guard = {{ share = 1.0, min = 1000 }}\n\
-             [[allow]]\nrule = \"{}\"\n{}\n",
+             [[allow]]\nrule = \"by-{}\"\n{}\n",
             self.name, self.text
         )
     }

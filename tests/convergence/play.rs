@@ -270,7 +270,7 @@ impl Play {
         eventually("the list is in force", SOON, || {
             warden.get_json("/allowlist")["list"]
                 .to_string()
-                .contains(&format!("\"{}\"", list.name))
+                .contains(&format!("\"by-{}\"", list.name))
         });
         self.model.lists = vec![list];
     }

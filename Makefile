@@ -1,6 +1,6 @@
 # Everything that a fresh Debian machine with Rust needs is installed on the way, and named.
 
-.PHONY: run demo test lint fuzz image
+.PHONY: run demo test soak lint fuzz image
 
 run: # enforce the shipped allowlist on this machine's engine, or audit where that would end something
 	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev
@@ -16,6 +16,11 @@ demo: # the same on a throwaway engine, as a transcript (root)
 test: # every test, on engines of their own (root)
 	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev dockerd=docker.io docker=docker.io ip=iproute2 iptables=iptables unshare=util-linux docker-registry=docker-registry
 	cargo test --locked
+
+MINUTES = 10
+soak: # starts, ends and engine restarts for so long, the release build watched: make soak MINUTES=60 (root)
+	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev dockerd=docker.io docker=docker.io ip=iproute2 unshare=util-linux
+	cargo bench --locked --bench soak -- $(MINUTES)
 
 lint:
 	cargo fmt --all --check

@@ -129,7 +129,8 @@ pub struct Inspection {
     pub started_at: Option<Timestamp>,
     /// When its process last ended.
     pub finished_at: Option<Timestamp>,
-    /// How its process last ended; 0 before that.
+    /// What its process exited with when it last ended; none while it runs, and where the engine
+    /// was not there to see it.
     pub exit_code: Option<i64>,
     /// When the engine starts it again by itself.
     pub restart_policy: Option<RestartPolicy>,

@@ -20,6 +20,8 @@ const ESCAPED: Duration = Duration::from_secs(10);
 const CONFIRM: Duration = Duration::from_secs(10);
 /// How long a record waits for the event of the death that it is about.
 const LATE_DEATH: Duration = Duration::from_secs(1);
+/// What a process exits with that SIGKILL ended.
+const KILLED: i64 = 128 + 9;
 /// How long an event may come after the answer that it belongs to.
 pub(super) const LATE_EVENT: Duration = Duration::from_millis(100);
 /// How long a record waits for what an inspection adds to it.
@@ -132,6 +134,11 @@ impl Attendance<'_> {
             Ok(Ok(inspection)) => inspection,
             _ => Inspection::default(),
         };
+        // The engine takes a signal for one that has just ended, too, and says that it is done.
+        let is_killed = inspection.exit_code.is_none_or(|code| code == KILLED);
+        if outcome == Outcome::Done && action == Action::Kill && !is_killed {
+            outcome = Outcome::EndedItself;
+        }
         let policy = inspection.restart_policy;
         let heard = self.subject.heard().lived();
         let lived = match action {

@@ -84,7 +84,7 @@ pub(super) fn inspected(answer: &Value, defaults: &EngineDefaults) -> Inspection
         created_at: instant(answer, "Created"),
         started_at: time("StartedAt"),
         finished_at: time("FinishedAt"),
-        exit_code: state.and_then(|state| state.get("ExitCode")?.as_i64()),
+        exit_code: state.and_then(exit_code),
         restart_policy: answer
             .pointer("/HostConfig/RestartPolicy")
             .and_then(restart_policy),
@@ -100,6 +100,13 @@ pub(super) fn inspected(answer: &Value, defaults: &EngineDefaults) -> Inspection
         user: config("User").unwrap_or_default(),
         execs: texts(answer, "ExecIDs").into_iter().collect(),
     }
+}
+
+/// An engine that was away when a process ended says 255.
+fn exit_code(state: &Value) -> Option<i64> {
+    let is_over = state.get("Running").and_then(Value::as_bool) == Some(false);
+    let code = state.get("ExitCode").and_then(Value::as_i64);
+    code.filter(|code| is_over && *code != 255)
 }
 
 fn restart_policy(policy: &Value) -> Option<RestartPolicy> {

@@ -337,6 +337,19 @@ impl Engine {
         self.signal_dockerd("CONT");
     }
 
+    /// Whether containers outlive dockerd from now on; for engines that were not started with
+    /// `--live-restore`.
+    #[track_caller]
+    pub fn set_live_restore(&self, on: bool) {
+        let settings = serde_json::json!({ "live-restore": on }).to_string();
+        std::fs::write(self.dir.join("daemon.json"), settings).expect("daemon.json");
+        self.signal_dockerd("HUP");
+        poll(START, || {
+            self.api("GET", "/info", None).1["LiveRestoreEnabled"] == on
+        })
+        .unwrap_or_else(|| panic!("live-restore is not {on}:\n{}", self.log()));
+    }
+
     #[track_caller]
     pub fn restart_dockerd(&self) {
         self.stop_dockerd();

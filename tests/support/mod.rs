@@ -30,6 +30,7 @@ mod http;
 mod image;
 mod observe;
 mod proxy;
+mod random;
 mod registry;
 mod warden;
 
@@ -38,6 +39,7 @@ pub use eventually::{Settled, eventually};
 pub use http::{Response, Stream};
 pub use observe::{Life, SOON};
 pub use proxy::TcpProxy;
+pub use random::Random;
 pub use registry::Registry;
 pub use warden::{Builder, Warden, dockwarden};
 

@@ -8,6 +8,8 @@ use super::http::{self, Response, Stream};
 use super::{require, tail, without_inherited_settings};
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -441,6 +443,19 @@ impl Engine {
     #[track_caller]
     pub fn net_exec(&self, command: &[&str]) -> Output {
         self.enter(&["--net"], command)
+    }
+
+    /// Listens on a port of 127.0.0.1 in its network namespace.
+    #[track_caller]
+    pub fn listen(&self, port: u16) -> TcpListener {
+        let network = std::fs::File::open(format!("/proc/{}/ns/net", self.init));
+        let network = network.expect("its network namespace");
+        // A socket stays where it was made; only this thread goes there.
+        let made = std::thread::spawn(move || {
+            rustix::thread::move_into_link_name_space(network.as_fd(), None).expect("root");
+            TcpListener::bind(("127.0.0.1", port)).expect("a free port")
+        });
+        made.join().expect("a listener")
     }
 
     /// Runs a command in all its namespaces: there the pids that the engine tells mean something.

@@ -16,6 +16,7 @@ use support::{Engine, SOON, TcpProxy, Warden, eventually};
 
 const LIST: &str = r#"
 version = 1
+keep-dead = false
 [[allow]]
 rule = "good"
 image = "good:1"

@@ -8,6 +8,8 @@ use super::http::{self, Response, Stream};
 use super::{require, tail, without_inherited_settings};
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,7 @@ const REQUEST: Duration = Duration::from_secs(30);
 pub struct EngineBuilder {
     flags: Vec<String>,
     bridge: bool,
+    cgroup_v2: bool,
 }
 
 impl EngineBuilder {
@@ -39,6 +42,12 @@ impl EngineBuilder {
     /// A real bridge and iptables, for networks and published ports: see [`Engine::net_exec`].
     pub fn bridge(mut self) -> Self {
         self.bridge = true;
+        self
+    }
+
+    /// cgroup v2, whatever the machine itself has.
+    pub fn cgroup_v2(mut self) -> Self {
+        self.cgroup_v2 = true;
         self
     }
 
@@ -84,6 +93,7 @@ impl Engine {
         EngineBuilder {
             flags: Vec::new(),
             bridge: false,
+            cgroup_v2: false,
         }
     }
 
@@ -99,11 +109,16 @@ impl Engine {
         require("ip", "iproute2");
         require("bash", "bash");
 
+        let hierarchy = if builder.cgroup_v2 {
+            "cgroup2"
+        } else {
+            "the machine's"
+        };
         // In a session of its own. Ctrl-C is for the tests; the guard cleans up after them. And when a
         // process dies, the kernel sends SIGHUP to the groups it orphans in its session if they hold a
         // stopped process: a paused dockerd would cost the guard its life.
         let mut process = Command::new("setsid")
-            .args(["bash", "-c", SCRIPT, "guard", SCRIPT])
+            .args(["bash", "-c", SCRIPT, "guard", SCRIPT, hierarchy])
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -188,9 +203,13 @@ impl Engine {
     }
 
     pub(super) fn cli(&self, args: &[&str]) -> Command {
+        self.cli_at(&self.host(), args)
+    }
+
+    fn cli_at(&self, host: &str, args: &[&str]) -> Command {
         let mut command = Command::new("timeout");
         without_inherited_settings(&mut command)
-            .args(["-k", "1", "60", "docker", "--host", &self.host()])
+            .args(["-k", "1", "60", "docker", "--host", host])
             .args(args)
             .env("DOCKER_CONFIG", self.dir.join("cli"));
         command
@@ -423,12 +442,33 @@ impl Engine {
         answer.trim_end().to_owned()
     }
 
+    /// Takes the socket away, as `rm` does, from under a dockerd that goes on. Who is connected stays so.
+    #[track_caller]
+    pub fn hide_socket(&self) -> HiddenSocket<'_> {
+        let path = self.dir.join("hidden.sock");
+        std::fs::rename(self.socket_path(), &path).expect("a socket");
+        HiddenSocket { engine: self, path }
+    }
+
     // ---- Its namespaces
 
     /// Runs a command in its network namespace, where published ports and the bridge are.
     #[track_caller]
     pub fn net_exec(&self, command: &[&str]) -> Output {
         self.enter(&["--net"], command)
+    }
+
+    /// Listens on a port of 127.0.0.1 in its network namespace.
+    #[track_caller]
+    pub fn listen(&self, port: u16) -> TcpListener {
+        let network = std::fs::File::open(format!("/proc/{}/ns/net", self.init));
+        let network = network.expect("its network namespace");
+        // A socket stays where it was made; only this thread goes there.
+        let made = std::thread::spawn(move || {
+            rustix::thread::move_into_link_name_space(network.as_fd(), None).expect("root");
+            TcpListener::bind(("127.0.0.1", port)).expect("a free port")
+        });
+        made.join().expect("a listener")
     }
 
     /// Runs a command in all its namespaces: there the pids that the engine tells mean something.
@@ -447,6 +487,32 @@ impl Engine {
             .stdin(Stdio::null())
             .output()
             .expect("nsenter runs")
+    }
+}
+
+/// An engine's socket under another name: the test's own way in.
+pub struct HiddenSocket<'a> {
+    engine: &'a Engine,
+    path: PathBuf,
+}
+
+impl HiddenSocket<'_> {
+    /// `docker run -d OPTIONS IMAGE`; returns the full id.
+    #[track_caller]
+    pub fn run(&self, options: &[&str], image: &str) -> String {
+        let host = format!("unix://{}", self.path.display());
+        let args = [&["run", "-d"], options, &[image]].concat();
+        let output = self.engine.cli_at(&host, &args).output();
+        let output = output.expect("docker runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {error}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Puts it back.
+    #[track_caller]
+    pub fn show(self) {
+        std::fs::rename(self.path, self.engine.socket_path()).expect("its place");
     }
 }
 

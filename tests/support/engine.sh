@@ -6,13 +6,21 @@
 # whatever death, the pipe ends, PID 1 ends, and the kernel ends everything in the namespace with it:
 # dockerd, containerd, shims, containers, and every mount, as those are private too.
 #
-# Usage: bash -c "$THIS" guard "$THIS"          (the second copy is what PID 1 runs, as "init DIR")
+# Usage: bash -c "$THIS" guard "$THIS" HIERARCHY
+# The second copy is what PID 1 runs, as "init DIR HIERARCHY". A HIERARCHY of cgroup2 gives the engine cgroup v2,
+# also where the machine itself has v1: what is mounted is the namespace's own affair.
 
 guard() {
     trap : HUP INT TERM # whatever ends the rest, this stays to clean up
     dir=$(mktemp -d "${TMPDIR:-/tmp}/dw.XXXXXX") || exit 1
-    unshare --net --mount --pid --fork --kill-child bash -c "$1" init "$dir"
+    unshare --net --mount --pid --fork --kill-child bash -c "$1" init "$dir" "$2"
     exec 2>/dev/null
+    unshare --mount bash -c "$1" clean "$dir" "$2"
+}
+
+clean() {
+    dir=$1
+    hierarchy "$2"
     for _ in {1..100}; do
         left=
         for cgroup in /sys/fs/cgroup/"${dir##*/}" /sys/fs/cgroup/*/"${dir##*/}"; do
@@ -27,6 +35,10 @@ guard() {
     exit 1
 }
 
+hierarchy() {
+    [ "$1" != cgroup2 ] || { umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup; }
+}
+
 init() {
     dir=$1
     read -r pid _ </proc/self/stat # still the old /proc: our pid as the outside counts it
@@ -34,6 +46,7 @@ init() {
     mount -t proc proc /proc &&
         mount -t tmpfs tmpfs /run && # no way to the machine's own sockets
         mkdir "$dir/data" && mount -t tmpfs tmpfs "$dir/data" &&
+        hierarchy "$2" &&
         ip link set lo up || exit 1
     mkdir -p "${resolv%/*}" && : >>"$resolv" # it may have pointed into /run
     echo '{}' >"$dir/daemon.json"            # the machine's daemon.json is none of our business
@@ -80,5 +93,6 @@ alive() { [ -n "$dockerd" ] && kill -0 "$dockerd" 2>/dev/null && echo yes || { e
 
 case $0 in
 guard) guard "$@" ;;
+clean) clean "$@" ;;
 init) init "$@" ;;
 esac

@@ -24,23 +24,29 @@
     clippy::print_stderr
 )]
 
+mod contained;
 mod engine;
 mod eventually;
+mod holding;
 mod http;
 mod image;
 mod observe;
 mod proxy;
 mod random;
 mod registry;
+mod storm;
 mod warden;
 
-pub use engine::{Engine, EngineBuilder};
+pub use contained::Contained;
+pub use engine::{Engine, EngineBuilder, HiddenSocket};
 pub use eventually::{Settled, eventually};
+pub use holding::HoldingProxy;
 pub use http::{Response, Stream};
 pub use observe::{Life, SOON};
 pub use proxy::TcpProxy;
 pub use random::Random;
 pub use registry::Registry;
+pub use storm::Storm;
 pub use warden::{Builder, Warden, dockwarden};
 
 use std::path::Path;

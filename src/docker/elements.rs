@@ -66,8 +66,28 @@ impl Elements {
     }
 
     /// Reads on; complete elements go to `emit`. False when the bytes can't be what is expected.
-    pub(super) fn feed(&mut self, bytes: &[u8], emit: &mut impl FnMut(&[u8])) -> bool {
-        bytes.iter().all(|byte| self.byte(*byte, emit)) && self.element.len() <= ELEMENT_MAX
+    pub(super) fn feed(&mut self, mut bytes: &[u8], emit: &mut impl FnMut(&[u8])) -> bool {
+        while let Some(byte) = bytes.first() {
+            let read = self.plain(bytes).max(1);
+            let (now, later) = bytes.split_at(read);
+            match read {
+                1 if !self.byte(*byte, emit) => return false,
+                1 => {}
+                _ => self.keep(now),
+            }
+            bytes = later;
+        }
+        self.element.len() <= ELEMENT_MAX
+    }
+
+    /// How many of these bytes stand in a string and mean nothing else. Labels of hundreds of
+    /// megabytes are read at a stretch.
+    fn plain(&self, bytes: &[u8]) -> usize {
+        if !self.in_string || self.escaped {
+            return 0;
+        }
+        let end = bytes.iter().position(|byte| b"\"\\\n".contains(byte));
+        end.unwrap_or(bytes.len())
     }
 
     /// Whether the stream may end here: the array is closed, or no line is half read.
@@ -110,35 +130,35 @@ impl Elements {
         match byte {
             b'"' => {
                 self.in_string = true;
-                self.keep(byte);
+                self.keep(&[byte]);
             }
             b'{' | b'[' => {
                 self.depth += 1;
-                self.keep(byte);
+                self.keep(&[byte]);
             }
             b'}' | b']' => {
                 self.end_value();
                 self.depth = self.depth.saturating_sub(1);
-                self.keep(byte);
+                self.keep(&[byte]);
                 if self.depth == 0 {
                     self.finish(emit);
                 }
             }
             b',' => {
                 self.end_value();
-                self.keep(byte);
+                self.keep(&[byte]);
             }
             b':' => {
-                self.keep(byte);
+                self.keep(&[byte]);
                 self.begin_value();
             }
-            _ => self.keep(byte),
+            _ => self.keep(&[byte]),
         }
         true
     }
 
     fn string_byte(&mut self, byte: u8) {
-        self.keep(byte);
+        self.keep(&[byte]);
         match byte {
             _ if self.escaped => self.escaped = false,
             b'\\' => self.escaped = true,
@@ -170,11 +190,11 @@ impl Elements {
         }
     }
 
-    fn keep(&mut self, byte: u8) {
+    fn keep(&mut self, bytes: &[u8]) {
         if self.skipping.is_some() {
             return;
         }
-        self.element.push(byte);
+        self.element.extend_from_slice(bytes);
         for (depth, largest) in [(2, INNER_MAX), (1, OUTER_MAX)] {
             let Some(start) = self.values[depth - 1] else {
                 continue;

@@ -31,13 +31,14 @@ mod image;
 mod observe;
 mod proxy;
 mod registry;
+pub mod scripted;
 mod warden;
 
 pub use engine::{Engine, EngineBuilder};
 pub use eventually::{Settled, eventually};
 pub use http::{Response, Stream};
 pub use observe::{Life, SOON};
-pub use proxy::TcpProxy;
+pub use proxy::{Answer, Fault, TcpProxy};
 pub use registry::Registry;
 pub use warden::{Builder, Warden, dockwarden};
 

@@ -282,3 +282,78 @@ fn a_container_that_cannot_be_inspected_is_unknown_and_alone() {
     assert_eq!(verdicts[&*open], "unknown");
     assert_eq!(verdicts[&*good], "allowed");
 }
+
+#[test]
+fn thousands_of_containers_cost_one_list_and_hide_no_event() {
+    let fake = Scripted::start();
+    let mut forbidden = BTreeSet::new();
+    for number in 1..=5_000 {
+        let id = numbered(number);
+        // Mostly stopped; of those that run every other one is forbidden.
+        let (image, state) = match number % 50 {
+            0 => ("evil:1", "running"),
+            25 => ("good:1", "running"),
+            1 => ("evil:1", "exited"),
+            _ => ("good:1", "exited"),
+        };
+        let mut container = listed(&id, image);
+        container["State"] = json!(state);
+        fake.world().containers.insert(id.clone(), container);
+        if (image, state) == ("evil:1", "running") {
+            forbidden.insert(id);
+        }
+    }
+    let warden = fake.warden(LIST, "1s");
+    eventually("all that is forbidden is ended", SOON, || {
+        fake.killed().len() >= forbidden.len()
+    });
+    warden.wait_for_sweeps(3);
+    let inspected = fake.world().inspected;
+    assert!(inspected < 500, "{inspected} were inspected");
+    warden.wait_for_sweeps(2);
+    assert!(fake.world().inspected < inspected + 50, "again and again");
+
+    // An event is not kept waiting by a list that is being read.
+    fake.world().list_pause = SOON;
+    let listed_before = fake.world().listed;
+    eventually("a slow list", SOON, || {
+        fake.world().listed >= listed_before + 2
+    });
+    let sweeps = || warden.metric("dockwarden_sweep_duration_seconds_count");
+    let before = sweeps();
+    let evil = numbered(9_000);
+    fake.begin(&evil, "evil:1");
+    fake.wait_for_kill(&evil);
+    assert_eq!(sweeps(), before, "a list was complete before");
+    fake.world().list_pause = std::time::Duration::ZERO;
+
+    forbidden.insert(evil);
+    assert_eq!(fake.killed(), forbidden);
+    assert!(warden.peak_memory() < 100, "{} MiB", warden.peak_memory());
+}
+
+#[test]
+fn a_list_without_end_ends_nothing_and_fills_no_memory() {
+    for text in ["5,", "{\"Id\":\"abc\"},", "\"", "x"] {
+        let fake = Scripted::start();
+        let (good, evil) = (numbered(1), numbered(2));
+        fake.world()
+            .containers
+            .insert(good.clone(), listed(&good, "good:1"));
+        let warden = fake.warden(LIST, "1s");
+        fake.world().endless_list = Some(text);
+        let before = fake.world().listed;
+        eventually("it is asked again", SOON * 2, || {
+            fake.world().listed >= before + 4
+        });
+        fake.world().endless_list = None;
+        fake.begin(&evil, "evil:1");
+        fake.wait_for_kill(&evil);
+        assert_eq!(fake.killed(), BTreeSet::from([evil]), "{text}");
+        assert!(
+            warden.peak_memory() < 150,
+            "{text}: {} MiB",
+            warden.peak_memory()
+        );
+    }
+}

@@ -5,8 +5,9 @@
 
 mod support;
 
+use serde_json::json;
 use std::time::Duration;
-use support::scripted::{Fate, Kill, Scripted, listed, number, numbered};
+use support::scripted::{Fate, Kill, Scripted, event, listed, number, numbered};
 use support::{SOON, eventually};
 
 const LIST: &str = r#"
@@ -60,6 +61,33 @@ fn what_a_kill_is_answered_is_put_on_record_as_it_was() {
             2,
         ),
         (
+            "500 and dead",
+            vec![Kill::answer(500, Fate::Dies)],
+            vec!["failed", "ended-itself"],
+            1,
+        ),
+        (
+            "304 and dead",
+            vec![Kill::answer(304, Fate::Dies)],
+            vec!["gone"],
+            1,
+        ),
+        (
+            "304 and alive",
+            vec![Kill::answer(304, Fate::Lives)],
+            vec!["failed", "done"],
+            2,
+        ),
+        (
+            "204 and alive",
+            vec![
+                Kill::answer(204, Fate::Lives),
+                Kill::answer(204, Fate::Dies),
+            ],
+            vec!["failed", "done"],
+            2,
+        ),
+        (
             "no answer but the line's end",
             vec![Kill::Cut],
             vec!["failed", "done"],
@@ -79,7 +107,7 @@ fn what_a_kill_is_answered_is_put_on_record_as_it_was() {
                 .map(|record| record["outcome"].as_str().unwrap().to_owned())
                 .collect()
         };
-        eventually(case, SOON, || recorded().len() >= outcomes.len());
+        eventually(case, SOON * 2, || recorded().len() >= outcomes.len());
         let found = recorded();
         let is_ended = found
             .last()
@@ -120,6 +148,74 @@ fn a_stop_of_what_has_stopped_is_no_failure() {
         ["gone", "ended-itself"].contains(&record["outcome"].as_str().unwrap()),
         "{record}"
     );
+}
+
+/// It died by another's hand while our kill was never answered.
+#[test]
+fn a_death_behind_a_kill_that_hangs_is_not_claimed() {
+    let fake = Scripted::start();
+    let warden = fake.warden(LIST, "1h");
+    let id = numbered(1);
+    fake.world().kills.insert(id.clone(), vec![Kill::Hangs]);
+    fake.begin(&id, "evil:1");
+    fake.wait_for_kill(&id);
+    fake.world().containers.get_mut(&id).unwrap()["State"] = json!("exited");
+    fake.say(event("die", &id).as_bytes());
+    let outcomes = eventually("its end is on record", SOON * 2, || {
+        let records = warden.records_of(&id);
+        let outcomes: Vec<_> = records.iter().map(|one| one["outcome"].clone()).collect();
+        outcomes
+            .contains(&json!("ended-itself"))
+            .then_some(outcomes)
+    });
+    for claim in ["done", "gone", "escaped"] {
+        assert!(!outcomes.contains(&json!(claim)), "{outcomes:?}");
+    }
+}
+
+#[test]
+fn one_that_cannot_be_killed_holds_up_none_of_twenty() {
+    let fake = Scripted::start();
+    let warden = fake.warden(LIST, "1h");
+    for (number, status) in [500, 409, 404].into_iter().enumerate() {
+        let (undead, good) = (numbered(number + 1), numbered(number + 51));
+        let refusals = vec![Kill::answer(status, Fate::Lives); 1_000];
+        fake.world().kills.insert(undead.clone(), refusals);
+        fake.begin(&undead, "evil:1");
+        fake.begin(&good, "good:1");
+        fake.wait_for_kill(&undead);
+        let others: Vec<String> = (101..=120)
+            .map(|other| numbered(100 * number + other))
+            .collect();
+        for id in &others {
+            fake.begin(id, "evil:1");
+        }
+        for id in &others {
+            fake.wait_for_kill(id);
+        }
+        let outcomes = |id: &str| -> Vec<String> {
+            let records = warden.records_of(id);
+            let outcomes = records.iter().filter_map(|one| one["outcome"].as_str());
+            outcomes.map(str::to_owned).collect()
+        };
+        // All twenty before the tenth second of the one.
+        assert_eq!(outcomes(&undead), ["failed"], "{status}");
+        eventually("its escape is on record", SOON, || {
+            outcomes(&undead) == ["failed", "escaped"]
+        });
+        assert_eq!(warden.metric("dockwarden_denied_running"), 1.0, "{status}");
+        // It is tried again until it is ended.
+        fake.world().kills.remove(&undead);
+        eventually("its end is on record", SOON, || {
+            outcomes(&undead) == ["failed", "escaped", "done"]
+        });
+        for id in &others {
+            eventually("a record", SOON, || outcomes(id) == ["done"]);
+        }
+        assert!(!fake.killed().contains(&good));
+        let escapes = warden.metric("dockwarden_escaped_total");
+        assert_eq!(escapes, f64::from(u32::try_from(number + 1).unwrap()));
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod support;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;
+use support::SOON;
 use support::scripted::{End, Scripted, Streams, event, listed, now, number, numbered};
 
 const LIST: &str = r#"
@@ -173,4 +174,75 @@ fn a_stream_that_stays_silent_hides_nothing_from_the_sweep() {
         fake.wait_for_kill(&evil);
         assert!(!fake.killed().contains(&good));
     }
+}
+
+/// The engine drops events for a subscriber that does not read, and says nothing of it.
+#[test]
+fn what_was_dropped_while_it_was_stopped_is_found_at_once() {
+    let fake = Scripted::start();
+    let warden = fake.warden(LIST, "1h");
+    let (good, evil) = (numbered(1), numbered(2));
+    warden.signal("STOP");
+    for (id, image) in [(&good, "good:1"), (&evil, "evil:1")] {
+        fake.world()
+            .containers
+            .insert(id.clone(), listed(id, image));
+    }
+    // Longer than a stall has to be.
+    std::thread::sleep(Duration::from_secs(4));
+    warden.signal("CONT");
+    fake.wait_for_kill(&evil);
+    assert_eq!(fake.killed(), BTreeSet::from([evil]));
+}
+
+/// What was lost in an event that can't be read is found at once.
+#[test]
+fn half_a_line_costs_the_next_one_and_hides_nothing() {
+    let fake = Scripted::start();
+    let warden = fake.warden(LIST, "1h");
+    for (number, half) in ["{\"Type\":\"container\",\"Act", "{", "\"", "x"]
+        .iter()
+        .enumerate()
+    {
+        let evil = numbered(number + 1);
+        fake.say(half.as_bytes());
+        fake.begin(&evil, "evil:1");
+        fake.wait_for_kill(&evil);
+    }
+    assert_eq!(warden.metric("dockwarden_engine_reconnects_total"), 0.0);
+}
+
+/// The event was in the half that never came, and nothing comes any more.
+#[test]
+fn half_a_line_that_nothing_follows_is_a_stream_that_broke() {
+    let fake = Scripted::start();
+    let warden = fake.warden(LIST, "1h");
+    let evil = numbered(1);
+    fake.world()
+        .containers
+        .insert(evil.clone(), listed(&evil, "evil:1"));
+    fake.say(b"{\"Type\":\"container\",\"Act");
+    fake.wait_for_kill_within(&evil, SOON, "a kill");
+    assert!(warden.metric("dockwarden_engine_reconnects_total") >= 1.0);
+}
+
+#[test]
+fn lines_without_end_fill_no_memory() {
+    let fake = Scripted::start();
+    let warden = fake.warden(LIST, "1h");
+    for (number, begin) in ["{\"x\":\"", "{\"x\":[{\"y\":\"", "\"", ""]
+        .iter()
+        .enumerate()
+    {
+        fake.say(begin.as_bytes());
+        for _ in 0..96 {
+            fake.say(&[b'y'; 1024 * 1024]);
+        }
+        fake.say(b"\"}]}\n");
+        let evil = numbered(number + 1);
+        fake.begin(&evil, "evil:1");
+        fake.wait_for_kill_within(&evil, SOON, begin);
+        fake.forget_what_was_said();
+    }
+    assert!(warden.peak_memory() < 150, "{} MiB", warden.peak_memory());
 }

@@ -77,7 +77,12 @@ impl Elements {
             }
             bytes = later;
         }
-        self.element.len() <= ELEMENT_MAX
+        // Outside of any object there is nothing to leave out.
+        let largest = match self.depth {
+            0 => INNER_MAX,
+            _ => ELEMENT_MAX,
+        };
+        self.element.len() <= largest
     }
 
     /// How many of these bytes stand in a string and mean nothing else. Labels of hundreds of
@@ -86,7 +91,9 @@ impl Elements {
         if !self.in_string || self.escaped {
             return 0;
         }
-        let end = bytes.iter().position(|byte| b"\"\\\n".contains(byte));
+        let end = bytes
+            .iter()
+            .position(|byte| matches!(byte, b'"' | b'\\' | b'\n'));
         end.unwrap_or(bytes.len())
     }
 
@@ -287,6 +294,25 @@ mod tests {
             let (_, accepted, complete) = read(Elements::of_array(), text.as_bytes(), 7);
             assert_eq!((accepted, complete), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn text_without_end_is_refused_before_it_fills_the_memory() {
+        let text = "x".repeat(65_536);
+        for begin in ["", "\""] {
+            let mut elements = Elements::of_lines();
+            assert!(elements.feed(begin.as_bytes(), &mut |_| ()), "{begin}");
+            let pieces = (0..).take_while(|_| elements.feed(text.as_bytes(), &mut |_| ()));
+            let most = INNER_MAX / text.len();
+            assert!((most - 1..=most).contains(&pieces.count()), "{begin}");
+        }
+        // Of a value there is a limit to what is kept, not to what is read.
+        let mut elements = Elements::of_lines();
+        assert!(elements.feed(br#"{"x":""#, &mut |_| ()));
+        for _ in 0..3 * OUTER_MAX / text.len() {
+            assert!(elements.feed(text.as_bytes(), &mut |_| ()));
+        }
+        assert!(elements.element.capacity() <= 2 * OUTER_MAX);
     }
 
     #[test]

@@ -27,6 +27,10 @@ pub struct World {
     pub containers: BTreeMap<String, Value>,
     /// Elements of every full list beside them.
     pub noise: Vec<Value>,
+    /// How long full lists pause in their middle.
+    pub list_pause: Duration,
+    /// Full lists repeat this for ever.
+    pub endless_list: Option<&'static str>,
     /// Status and body of every list in place of the true one.
     pub lists: Option<(u16, String)>,
     pub listed: usize,
@@ -126,6 +130,14 @@ impl Scripted {
         self.shared.said.notify_all();
     }
 
+    /// Frees the memory of what was said; subscribers have it all by now.
+    pub fn forget_what_was_said(&self) {
+        self.world()
+            .chunks
+            .iter_mut()
+            .for_each(|chunk| *chunk = Vec::new());
+    }
+
     pub fn end_streams(&self, end: End) {
         let mut world = self.world();
         (world.ends, world.end) = (world.ends + 1, end);
@@ -189,7 +201,18 @@ fn serve(mut stream: UnixStream, shared: &Shared) -> Option<()> {
             json!({"ServerVersion": "99.1", "Name": "fake"}).to_string(),
         ),
         ("GET", ["events"]) => return events(stream, shared),
-        ("GET", ["containers", "json"]) => list(query, shared),
+        ("GET", ["containers", "json"]) => {
+            let (pause, endless) = {
+                let world = shared.world.lock().unwrap();
+                (world.list_pause, world.endless_list)
+            };
+            let (status, body) = list(query, shared);
+            if query.contains("filters") || (pause.is_zero() && endless.is_none()) {
+                (status, body)
+            } else {
+                return long_list(stream, &body, pause, endless);
+            }
+        }
         ("GET", ["containers", id, "json"]) => inspect(id, shared),
         ("GET", ["images", ..]) => (200, json!({"RepoTags": ["evil:1"]}).to_string()),
         ("POST", ["containers", id, "kill" | "stop"]) => match kill(id, shared)? {
@@ -232,6 +255,29 @@ fn list(query: &str, shared: &Shared) -> (u16, String) {
         world.listed += 1;
     }
     (200, json!(found).to_string())
+}
+
+/// The first half, a pause, the second half; or the same for ever.
+fn long_list(
+    mut stream: UnixStream,
+    body: &str,
+    pause: Duration,
+    endless: Option<&str>,
+) -> Option<()> {
+    stream
+        .write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        .ok()?;
+    if let Some(text) = endless {
+        let text = text.repeat(65_536 / text.len() + 1);
+        stream.write_all(b"[").ok()?;
+        loop {
+            stream.write_all(text.as_bytes()).ok()?;
+        }
+    }
+    let (first, second) = body.as_bytes().split_at(body.len() / 2);
+    stream.write_all(first).ok()?;
+    std::thread::sleep(pause);
+    stream.write_all(second).ok()
 }
 
 fn inspect(id: &str, shared: &Shared) -> (u16, String) {

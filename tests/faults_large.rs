@@ -62,6 +62,6 @@ fn a_label_of_4_mib_neither_shelters_nor_hurts() {
 }
 
 #[test]
-fn a_label_of_100_mib_neither_shelters_nor_hurts() {
-    labels_cost_nothing(100 * MIB);
+fn a_label_of_24_mib_neither_shelters_nor_hurts() {
+    labels_cost_nothing(24 * MIB);
 }

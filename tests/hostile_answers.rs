@@ -303,8 +303,8 @@ fn thousands_of_containers_cost_one_list_and_hide_no_event() {
             forbidden.insert(id);
         }
     }
-    let warden = fake.warden(LIST, "1s");
-    eventually("all that is forbidden is ended", SOON, || {
+    let warden = fake.warden(LIST, "3s");
+    eventually("all that is forbidden is ended", SOON * 2, || {
         fake.killed().len() >= forbidden.len()
     });
     warden.wait_for_sweeps(3);

@@ -84,7 +84,7 @@ fn what_a_kill_is_answered_is_put_on_record_as_it_was() {
                 Kill::answer(204, Fate::Lives),
                 Kill::answer(204, Fate::Dies),
             ],
-            vec!["failed", "done"],
+            vec!["escaped", "failed", "done"],
             2,
         ),
         (

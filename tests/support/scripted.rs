@@ -254,6 +254,7 @@ fn list(query: &str, shared: &Shared) -> (u16, String) {
         found.extend(world.noise.clone());
         world.listed += 1;
     }
+    drop(world);
     (200, json!(found).to_string())
 }
 

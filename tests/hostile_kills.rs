@@ -270,11 +270,16 @@ fn what_a_newer_list_allows_is_not_ended_by_the_older_one() {
         world.kills.insert(id.clone(), vec![Kill::Hangs]);
         world.containers.insert(id.clone(), listed(id, "evil:1"));
     }
-    let audit = LIST.replace("version = 1", "version = 1\nmode = \"audit\"");
+    // No guard: the list that would end them all is to come into force.
+    let list = LIST.replace(
+        "version = 1",
+        "version = 1\nguard = { share = 1.0, min = 1000 }",
+    );
+    let audit = list.replace("version = 1", "version = 1\nmode = \"audit\"");
     let warden = fake.warden(&audit, "1s");
-    warden.write_list_by_rename(LIST);
+    warden.write_list_by_rename(&list);
     eventually("the first hang", SOON, || fake.killed().len() >= 8);
-    warden.write_list_by_rename(&LIST.replace("good:1", "*:1"));
+    warden.write_list_by_rename(&list.replace("good:1", "*:1"));
     eventually("the newer list is in force", SOON, || {
         warden.get_json("/allowlist")["list"]["allow"][0]["image"][0] == "*:1"
     });

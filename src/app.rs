@@ -5,6 +5,7 @@
 
 mod begin;
 mod clients;
+mod descriptors;
 mod read_along;
 mod socket;
 
@@ -42,8 +43,8 @@ const FLUSH: Duration = Duration::from_millis(400);
 /// How long the API may take to finish what it is asked. A request that was sent in half must not
 /// keep the daemon.
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
-/// How many clients are served at once. Each engine call needs a file descriptor too, and must not
-/// have to wait for an idle client's.
+/// How many clients are served at once, where there are descriptors enough: a quarter of them at most.
+/// Each engine call needs one too, and must not have to wait for an idle client's.
 const CLIENTS: usize = 256;
 
 /// How a daemon is to run.
@@ -94,6 +95,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let internal = |error: std::io::Error| Failure::Internal(error.into());
     let mut stop = Stop::listen().map_err(internal)?;
     let hangup = signal(SignalKind::hangup()).map_err(internal)?;
+    let descriptors = descriptors::raise_limit();
     let docker = Docker::new(&settings.engine).map_err(|error| unusable(&error))?;
     let metrics = Metrics::new().map_err(|error| Failure::Internal(error.into()))?;
     let (candidates, receiver) = mpsc::channel(4);
@@ -114,6 +116,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         tasks: Tasks::new(),
         journal: None,
         writer: None,
+        clients: CLIENTS.min(descriptors / 4),
         settings,
     };
     if daemon.settings.role.enforces() {
@@ -199,6 +202,8 @@ struct Daemon {
     /// Where what happens is put on record; none where another process does so.
     journal: Option<Journal>,
     writer: Option<journal::Writer>,
+    /// How many are served at once.
+    clients: usize,
 }
 
 impl Daemon {
@@ -357,8 +362,9 @@ impl Daemon {
             counting: Mutex::default(),
         });
         let (stop, late) = (self.shutdown.clone(), self.shutdown.clone());
+        let clients = Clients::new(listener, self.clients);
         self.tasks.spawn(async move {
-            let service = axum::serve(Clients::new(listener, CLIENTS), router)
+            let service = axum::serve(clients, router)
                 .with_graceful_shutdown(stop.cancelled_owned());
             let served = tokio::select! {
                 served = service => served,

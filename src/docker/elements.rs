@@ -66,8 +66,35 @@ impl Elements {
     }
 
     /// Reads on; complete elements go to `emit`. False when the bytes can't be what is expected.
-    pub(super) fn feed(&mut self, bytes: &[u8], emit: &mut impl FnMut(&[u8])) -> bool {
-        bytes.iter().all(|byte| self.byte(*byte, emit)) && self.element.len() <= ELEMENT_MAX
+    pub(super) fn feed(&mut self, mut bytes: &[u8], emit: &mut impl FnMut(&[u8])) -> bool {
+        while let Some(byte) = bytes.first() {
+            let read = self.plain(bytes).max(1);
+            let (now, later) = bytes.split_at(read);
+            match read {
+                1 if !self.byte(*byte, emit) => return false,
+                1 => {}
+                _ => self.keep(now),
+            }
+            bytes = later;
+        }
+        // Outside of any object there is nothing to leave out.
+        let largest = match self.depth {
+            0 => INNER_MAX,
+            _ => ELEMENT_MAX,
+        };
+        self.element.len() <= largest
+    }
+
+    /// How many of these bytes stand in a string and mean nothing else. Labels of hundreds of
+    /// megabytes are read at a stretch.
+    fn plain(&self, bytes: &[u8]) -> usize {
+        if !self.in_string || self.escaped {
+            return 0;
+        }
+        let end = bytes
+            .iter()
+            .position(|byte| matches!(byte, b'"' | b'\\' | b'\n'));
+        end.unwrap_or(bytes.len())
     }
 
     /// Whether the stream may end here: the array is closed, or no line is half read.
@@ -110,35 +137,35 @@ impl Elements {
         match byte {
             b'"' => {
                 self.in_string = true;
-                self.keep(byte);
+                self.keep(&[byte]);
             }
             b'{' | b'[' => {
                 self.depth += 1;
-                self.keep(byte);
+                self.keep(&[byte]);
             }
             b'}' | b']' => {
                 self.end_value();
                 self.depth = self.depth.saturating_sub(1);
-                self.keep(byte);
+                self.keep(&[byte]);
                 if self.depth == 0 {
                     self.finish(emit);
                 }
             }
             b',' => {
                 self.end_value();
-                self.keep(byte);
+                self.keep(&[byte]);
             }
             b':' => {
-                self.keep(byte);
+                self.keep(&[byte]);
                 self.begin_value();
             }
-            _ => self.keep(byte),
+            _ => self.keep(&[byte]),
         }
         true
     }
 
     fn string_byte(&mut self, byte: u8) {
-        self.keep(byte);
+        self.keep(&[byte]);
         match byte {
             _ if self.escaped => self.escaped = false,
             b'\\' => self.escaped = true,
@@ -170,11 +197,11 @@ impl Elements {
         }
     }
 
-    fn keep(&mut self, byte: u8) {
+    fn keep(&mut self, bytes: &[u8]) {
         if self.skipping.is_some() {
             return;
         }
-        self.element.push(byte);
+        self.element.extend_from_slice(bytes);
         for (depth, largest) in [(2, INNER_MAX), (1, OUTER_MAX)] {
             let Some(start) = self.values[depth - 1] else {
                 continue;
@@ -267,6 +294,25 @@ mod tests {
             let (_, accepted, complete) = read(Elements::of_array(), text.as_bytes(), 7);
             assert_eq!((accepted, complete), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn text_without_end_is_refused_before_it_fills_the_memory() {
+        let text = "x".repeat(65_536);
+        for begin in ["", "\""] {
+            let mut elements = Elements::of_lines();
+            assert!(elements.feed(begin.as_bytes(), &mut |_| ()), "{begin}");
+            let pieces = (0..).take_while(|_| elements.feed(text.as_bytes(), &mut |_| ()));
+            let most = INNER_MAX / text.len();
+            assert!((most - 1..=most).contains(&pieces.count()), "{begin}");
+        }
+        // Of a value there is a limit to what is kept, not to what is read.
+        let mut elements = Elements::of_lines();
+        assert!(elements.feed(br#"{"x":""#, &mut |_| ()));
+        for _ in 0..3 * OUTER_MAX / text.len() {
+            assert!(elements.feed(text.as_bytes(), &mut |_| ()));
+        }
+        assert!(elements.element.capacity() <= 2 * OUTER_MAX);
     }
 
     #[test]

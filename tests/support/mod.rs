@@ -34,6 +34,7 @@ mod observe;
 mod proxy;
 mod random;
 mod registry;
+pub mod scripted;
 mod storm;
 mod warden;
 
@@ -44,6 +45,7 @@ pub use holding::HoldingProxy;
 pub use http::{Response, Stream};
 pub use observe::{Life, SOON};
 pub use proxy::TcpProxy;
+pub use proxy::{Answer, Fault, TcpProxy};
 pub use random::Random;
 pub use registry::Registry;
 pub use storm::Storm;

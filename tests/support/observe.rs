@@ -100,6 +100,16 @@ impl Warden {
         values.sum()
     }
 
+    /// The most memory that it ever held, in MiB.
+    #[track_caller]
+    pub fn peak_memory(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it lives");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kilobytes.expect("a number of kB") / 1024
+    }
+
     /// Waits until everything was listed and judged `count` times more. Two, to be sure that one of
     /// them began after this call; with `--resync 1s` it does not take long.
     #[track_caller]

@@ -1,4 +1,4 @@
-//! An engine's unix socket as a TCP address, with connections that can be cut.
+//! An engine's unix socket as a TCP address, with faults on order.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Listens on a free port of 127.0.0.1 and ends with the value.
 pub struct TcpProxy {
@@ -15,11 +16,40 @@ pub struct TcpProxy {
     acceptor: Option<JoinHandle<()>>,
 }
 
+/// What it does to what the engine answers.
+#[derive(Clone, Default)]
+pub enum Fault {
+    #[default]
+    None,
+    /// Every connection ends after so many bytes more.
+    CutAfter(usize),
+    /// So many bytes at a time, each piece that late.
+    Late(usize, Duration),
+    /// Requests whose path this function answers never reach the engine.
+    Answers(fn(&str) -> Option<Answer>),
+}
+
+/// Bytes in the place of an answer.
+pub struct Answer {
+    pub once: Vec<u8>,
+    /// Then these, again and again until the client hangs up.
+    pub endlessly: Vec<u8>,
+}
+
 #[derive(Default)]
 struct Shared {
-    connections: HashMap<usize, (TcpStream, UnixStream)>,
+    connections: HashMap<usize, Connection>,
     refusing: bool,
     closed: bool,
+    fault: Fault,
+    /// Connections that met the fault.
+    met: usize,
+}
+
+struct Connection {
+    path: String,
+    tcp: TcpStream,
+    unix: UnixStream,
 }
 
 impl TcpProxy {
@@ -57,13 +87,38 @@ impl TcpProxy {
             shared.cut();
         }
     }
+
+    /// From now on, for connections old and new.
+    pub fn fault(&self, fault: Fault) {
+        let mut shared = lock(&self.shared);
+        (shared.fault, shared.met) = (fault, 0);
+    }
+
+    /// How many connections met the present fault.
+    pub fn met(&self) -> usize {
+        lock(&self.shared).met
+    }
+
+    /// Writes a chunk of its own on every event stream, between two of the engine's. How many it were.
+    pub fn say(&self, chunk: &[u8]) -> usize {
+        let mut shared = lock(&self.shared);
+        let streams = shared
+            .connections
+            .values_mut()
+            .filter(|connection| connection.path.starts_with("/events"));
+        let framed = [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat();
+        streams
+            .map(|stream| stream.tcp.write_all(&framed))
+            .filter(Result::is_ok)
+            .count()
+    }
 }
 
 impl Shared {
     fn cut(&mut self) {
-        for (_, (tcp, unix)) in self.connections.drain() {
-            let _ = tcp.shutdown(Shutdown::Both);
-            let _ = unix.shutdown(Shutdown::Both);
+        for (_, connection) in self.connections.drain() {
+            let _ = connection.tcp.shutdown(Shutdown::Both);
+            let _ = connection.unix.shutdown(Shutdown::Both);
         }
     }
 }
@@ -95,31 +150,97 @@ fn accept(listener: &TcpListener, socket: &Path, shared: &Arc<Mutex<Shared>>) {
         // lock: a stopped engine with a full backlog may take its time.
         if let (Ok(tcp), false, Ok(unix)) = (tcp, refusing, UnixStream::connect(socket)) {
             let _ = tcp.set_nodelay(true);
-            let _ = serve(serial, tcp, unix, shared);
+            let shared = shared.clone();
+            std::thread::spawn(move || serve(serial, tcp, unix, &shared));
         }
     }
 }
 
 fn serve(
     serial: usize,
-    tcp: TcpStream,
-    unix: UnixStream,
+    mut tcp: TcpStream,
+    mut unix: UnixStream,
     shared: &Arc<Mutex<Shared>>,
 ) -> std::io::Result<()> {
-    let (tcp_in, unix_out) = (tcp.try_clone()?, unix.try_clone()?);
-    let ends = (tcp.try_clone()?, unix.try_clone()?);
-    lock(shared).connections.insert(serial, ends);
-    std::thread::spawn(move || {
-        forward(tcp_in, &unix_out);
-        // The engine reads an end of input as "the client has gone": pass it on, half-closed.
-        let _ = unix_out.shutdown(Shutdown::Write);
-    });
-    let shared = shared.clone();
-    std::thread::spawn(move || {
-        forward(unix, &tcp);
-        let _ = tcp.shutdown(Shutdown::Both);
-        lock(&shared).connections.remove(&serial);
-    });
+    // Clients write a request's head at once.
+    let mut head = [0; 16 * 1024];
+    let read = tcp.read(&mut head)?;
+    let head = &head[..read];
+    let text = String::from_utf8_lossy(head);
+    let path = text.split(' ').nth(1).unwrap_or_default().to_owned();
+    let answer = {
+        let mut shared = lock(shared);
+        let answer = match shared.fault {
+            Fault::Answers(answers) => answers(&path),
+            _ => None,
+        };
+        shared.met += usize::from(answer.is_some());
+        let (tcp, unix) = (tcp.try_clone()?, unix.try_clone()?);
+        let connection = Connection { path, tcp, unix };
+        shared.connections.insert(serial, connection);
+        answer
+    };
+    let served = match answer {
+        Some(answer) => say(&mut tcp, &answer),
+        None => {
+            unix.write_all(head)?;
+            let (tcp_in, unix_out) = (tcp.try_clone()?, unix.try_clone()?);
+            std::thread::spawn(move || {
+                forward(tcp_in, &unix_out);
+                // The engine reads an end of input as "the client has gone": pass it on, half-closed.
+                let _ = unix_out.shutdown(Shutdown::Write);
+            });
+            answer_late_or_in_part(&unix, &tcp, shared)
+        }
+    };
+    let _ = tcp.shutdown(Shutdown::Both);
+    let _ = unix.shutdown(Shutdown::Both);
+    lock(shared).connections.remove(&serial);
+    served
+}
+
+fn say(tcp: &mut TcpStream, answer: &Answer) -> std::io::Result<()> {
+    tcp.write_all(&answer.once)?;
+    while !answer.endlessly.is_empty() {
+        tcp.write_all(&answer.endlessly)?;
+    }
+    Ok(())
+}
+
+fn answer_late_or_in_part(
+    mut from: &UnixStream,
+    mut to: &TcpStream,
+    shared: &Mutex<Shared>,
+) -> std::io::Result<()> {
+    let mut buffer = [0; 16 * 1024];
+    let mut under_fault = 0;
+    while let read @ 1.. = from.read(&mut buffer)? {
+        let fault = {
+            let mut shared = lock(shared);
+            let is_hit = matches!(shared.fault, Fault::CutAfter(_) | Fault::Late(..));
+            shared.met += usize::from(is_hit && under_fault == 0);
+            shared.fault.clone()
+        };
+        let bytes = &buffer[..read];
+        match fault {
+            Fault::None | Fault::Answers(_) => to.write_all(bytes)?,
+            Fault::CutAfter(most) => {
+                let left = most.saturating_sub(under_fault).min(read);
+                to.write_all(&bytes[..left])?;
+                under_fault += read;
+                if under_fault >= most {
+                    return Ok(());
+                }
+            }
+            Fault::Late(size, delay) => {
+                under_fault += read;
+                for piece in bytes.chunks(size) {
+                    std::thread::sleep(delay);
+                    to.write_all(piece)?;
+                }
+            }
+        }
+    }
     Ok(())
 }
 

@@ -31,6 +31,8 @@ pub struct Builder {
     list: Option<String>,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    /// The soft and the hard limit on open files.
+    descriptors: Option<(u32, u32)>,
 }
 
 impl Builder {
@@ -45,6 +47,7 @@ impl Builder {
             list: None,
             args: Vec::new(),
             env: Vec::new(),
+            descriptors: None,
         }
     }
 
@@ -68,6 +71,12 @@ impl Builder {
 
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Its soft and its hard limit on open files.
+    pub fn descriptors(mut self, soft: u32, hard: u32) -> Self {
+        self.descriptors = Some((soft, hard));
         self
     }
 
@@ -320,7 +329,11 @@ impl Process {
         require("setpriv", "util-linux");
         let mut command = Command::new("setpriv");
         without_inherited_settings(&mut command)
-            .args(["--pdeathsig", "KILL", BINARY, &settings.subcommand])
+            .args(["--pdeathsig", "KILL"])
+            .args(settings.descriptors.map_or(vec![], |(soft, hard)| {
+                vec!["prlimit".to_owned(), format!("--nofile={soft}:{hard}")]
+            }))
+            .args([BINARY, &settings.subcommand])
             .args(["--engine", &settings.engine, "--allowlist"])
             .arg(settings.dir.path().join("list/allowlist.toml"))
             .args(["--listen", "127.0.0.1:0", "--log-format", "json"])

@@ -1,0 +1,359 @@
+//! An engine whose lists and inspections can't be read, in whole or in part: nothing is ended on the
+//! strength of that, and nothing is sheltered by it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use support::scripted::{Scripted, event, image_id, listed, number, numbered};
+use support::{SOON, dockwarden, eventually};
+
+const LIST: &str = r#"
+version = 1
+[[allow]]
+rule = "good"
+image = "good:1"
+"#;
+
+#[test]
+fn an_element_that_is_no_container_costs_itself_alone() {
+    let fake = Scripted::start();
+    let (good, evil, bare) = (numbered(1), numbered(2), numbered(3));
+    {
+        let mut world = fake.world();
+        world.noise = [
+            json!(5),
+            json!(null),
+            json!("text"),
+            json!([]),
+            json!([{"Id": numbered(66)}]),
+            json!({}),
+            json!({"Id": "abc", "State": "running"}),
+            json!({"Id": 5, "State": "running"}),
+            json!({"Id": numbered(77).to_uppercase().replace('0', "A"), "State": "running"}),
+            json!({"id": numbered(88), "State": "running"}),
+        ]
+        .to_vec();
+        let mut odd = listed(&good, "good:1");
+        odd["Ports"] = json!([{"PrivatePort": 81, "Type": "foo"}, 5, {"PrivatePort": -1}]);
+        odd["Created"] = json!("yesterday");
+        odd["Labels"] = json!({"a": 5});
+        odd["Mounts"] = json!("none");
+        odd["NewerField"] = json!({"deep": [[[]]]});
+        world.containers.insert(good.clone(), odd);
+        world
+            .containers
+            .insert(evil.clone(), listed(&evil, "evil:1"));
+        let nothing_fits = json!({"Id": bare, "Names": 5, "Image": [], "Labels": "x", "State": 7});
+        world.containers.insert(bare.clone(), nothing_fits);
+    }
+    let warden = fake.warden(LIST, "1s");
+    fake.wait_for_kill(&evil);
+    fake.wait_for_kill(&bare);
+    assert_eq!(fake.killed(), BTreeSet::from([evil, bare]));
+    let metrics = warden.get("/metrics").body;
+    assert!(number(&metrics, "dockwarden_unreadable_total{what=\"container\"}") >= 10.0);
+    assert_eq!(number(&metrics, "dockwarden_engine_reconnects_total"), 0.0);
+}
+
+#[test]
+fn nothing_is_ended_on_a_reading_that_failed() {
+    let fake = Scripted::start();
+    let (good, twin) = (numbered(1), numbered(2));
+    for id in [&good, &twin] {
+        fake.world()
+            .containers
+            .insert(id.clone(), listed(id, "good:1"));
+    }
+    let warden = fake.warden(LIST, "1s");
+    let whole = json!([listed(&good, "good:1"), listed(&twin, "good:1")]).to_string();
+    let message = json!({"message": "driver failed"}).to_string();
+    let table = [
+        (200, "null".to_owned()),
+        (200, "[]".to_owned()),
+        (200, String::new()),
+        (200, message.clone()),
+        (200, "<html>maintenance</html>".to_owned()),
+        (200, "[".to_owned()),
+        (200, "5".to_owned()),
+        (200, whole[..whole.len() - 1].to_owned()),
+        (200, whole[..whole.len() / 2].to_owned()),
+        (200, whole.replace("good:1", "\u{0}")),
+        (500, message.clone()),
+        (404, message),
+        (503, String::new()),
+        (418, "[]".to_owned()),
+    ];
+    for (status, body) in table {
+        {
+            let mut world = fake.world();
+            world.lists = Some((status, body.clone()));
+            world.listed = 0;
+        }
+        // Asked twice for a full list, and each time about one that an event speaks of.
+        fake.say(event("start", &good).as_bytes());
+        eventually("the bad list is read", SOON, || {
+            let listed = fake.world().listed;
+            fake.say(event("restart", &twin).as_bytes());
+            listed >= 4
+        });
+        assert!(
+            fake.killed().is_empty(),
+            "{status} {body}: {:?}",
+            fake.killed()
+        );
+        assert!(warden.lives());
+    }
+    fake.world().lists = None;
+    let evil = numbered(9);
+    fake.begin(&evil, "evil:1");
+    fake.wait_for_kill(&evil);
+    assert_eq!(fake.killed(), BTreeSet::from([evil]));
+    // It shows them again as soon as it can read them.
+    eventually("both are shown", SOON, || {
+        warden.get("/containers").status == 200
+            && warden.get_json("/containers?verdict=allowed")["data"]
+                .as_array()
+                .unwrap()
+                .len()
+                == 2
+    });
+}
+
+#[test]
+fn what_is_unknown_never_shelters_and_what_is_missing_never_matches() {
+    const LIST: &str = r#"
+version = 1
+[[allow]]
+rule = "named"
+container = "web-*"
+[[allow]]
+rule = "labelled"
+labels = { tier = "front" }
+"#;
+    let fake = Scripted::start();
+    let change = |mut container: Value, key: &str, value: Value| {
+        container[key] = value;
+        container
+    };
+    let none = Value::Null;
+    let web = |id: &str| change(listed(id, "x"), "Names", json!(["/web-1"]));
+    let front = |id: &str| change(listed(id, "x"), "Labels", json!({"tier": "front"}));
+    type Make<'a> = Box<dyn Fn(&str) -> Value + 'a>;
+    let table: [(bool, Make<'_>); 17] = [
+        (true, Box::new(web)),
+        (true, Box::new(front)),
+        (
+            true,
+            Box::new(|id| change(web(id), "State", json!("hibernating"))),
+        ),
+        (
+            true,
+            Box::new(|id| change(web(id), "Names", json!(["/other/alias", "/web-2"]))),
+        ),
+        (true, Box::new(|id| change(web(id), "Labels", none.clone()))),
+        (
+            false,
+            Box::new(|id| change(listed(id, "x"), "State", json!("hibernating"))),
+        ),
+        (
+            false,
+            Box::new(|id| change(listed(id, "x"), "State", json!("RUNNING"))),
+        ),
+        (
+            false,
+            Box::new(|id| change(listed(id, "x"), "State", none.clone())),
+        ),
+        (
+            false,
+            Box::new(|id| change(listed(id, "x"), "State", json!("restarting"))),
+        ),
+        (false, Box::new(|id| change(web(id), "Names", none.clone()))),
+        (false, Box::new(|id| change(web(id), "Names", json!([])))),
+        (
+            false,
+            Box::new(|id| change(web(id), "Names", json!("/web-1"))),
+        ),
+        (
+            false,
+            Box::new(|id| change(web(id), "Names", json!(["/web-1/alias", "/db"]))),
+        ),
+        (
+            false,
+            Box::new(|id| change(front(id), "Labels", none.clone())),
+        ),
+        (
+            false,
+            Box::new(|id| change(front(id), "Labels", json!({"tier": ["front"]}))),
+        ),
+        (
+            false,
+            Box::new(|id| change(front(id), "Labels", json!({"Tier": "front"}))),
+        ),
+        // Without an image nothing is allowed.
+        (false, Box::new(|id| change(web(id), "ImageID", json!("")))),
+    ];
+    let mut expected = BTreeSet::new();
+    for (number, (is_allowed, make)) in table.iter().enumerate() {
+        let id = numbered(number + 1);
+        fake.world().containers.insert(id.clone(), make(&id));
+        if !is_allowed {
+            expected.insert(id);
+        }
+    }
+    let warden = fake.warden(LIST, "1h");
+    eventually("all that are denied get a kill", SOON, || {
+        fake.killed().len() >= expected.len()
+    });
+    assert_eq!(fake.killed(), expected);
+    let shown = warden.get_json("/containers?verdict=allowed");
+    assert_eq!(shown["data"].as_array().unwrap().len(), 5);
+}
+
+#[test]
+fn a_container_that_cannot_be_inspected_is_unknown_and_alone() {
+    let fake = Scripted::start();
+    let (open, good, evil) = (numbered(1), numbered(2), numbered(3));
+    {
+        let mut world = fake.world();
+        // Its list entry tells no name, so that it has to be inspected.
+        world
+            .containers
+            .insert(open.clone(), listed(&open, &image_id()));
+        world
+            .containers
+            .insert(good.clone(), listed(&good, "good:1"));
+        world
+            .containers
+            .insert(evil.clone(), listed(&evil, "evil:1"));
+        world.broken_inspections.insert(open.clone());
+    }
+    let warden = fake.warden(LIST, "1s");
+    fake.wait_for_kill(&evil);
+    eventually("it is asked again", SOON, || fake.world().inspected >= 9);
+    assert_eq!(fake.killed(), BTreeSet::from([evil]));
+
+    let shown = warden.get_json(&format!("/containers/{open}"));
+    eventually("no other is denied and runs", SOON, || {
+        let metrics = warden.get("/metrics").body;
+        number(&metrics, "dockwarden_denied_running") == 0.0
+    });
+    let list = warden.list_path().display().to_string();
+    let ps = dockwarden([
+        "ps",
+        "--output",
+        "json",
+        "--engine",
+        &fake.url(),
+        "--allowlist",
+        &list,
+    ]);
+    let record = eventually("that it lives unjudged is on record", SOON * 3, || {
+        warden.records_of(&open).into_iter().next()
+    });
+    assert_eq!(record["verdict"], "unknown", "{record:#}");
+    assert!(
+        record["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("layer not found"))
+    );
+    assert!(record["outcome"].is_null(), "{record:#}");
+    // Once its names can be read, it is what it is.
+    fake.world().broken_inspections.clear();
+    fake.wait_for_kill(&open);
+    assert!(!fake.killed().contains(&good));
+
+    assert_eq!(shown["verdict"], "unknown", "{shown}");
+    assert_eq!(ps.status.code(), Some(0), "{ps:?}");
+    let ps: Value = serde_json::from_slice(&ps.stdout).unwrap();
+    let verdicts: BTreeMap<&str, &str> = ps
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            (
+                one["container_id"].as_str().unwrap(),
+                one["verdict"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(verdicts[&*open], "unknown");
+    assert_eq!(verdicts[&*good], "allowed");
+}
+
+#[test]
+fn thousands_of_containers_cost_one_list_and_hide_no_event() {
+    let fake = Scripted::start();
+    let mut forbidden = BTreeSet::new();
+    for number in 1..=5_000 {
+        let id = numbered(number);
+        // Mostly stopped; of those that run every other one is forbidden.
+        let (image, state) = match number % 50 {
+            0 => ("evil:1", "running"),
+            25 => ("good:1", "running"),
+            1 => ("evil:1", "exited"),
+            _ => ("good:1", "exited"),
+        };
+        let mut container = listed(&id, image);
+        container["State"] = json!(state);
+        fake.world().containers.insert(id.clone(), container);
+        if (image, state) == ("evil:1", "running") {
+            forbidden.insert(id);
+        }
+    }
+    let warden = fake.warden(LIST, "3s");
+    eventually("all that is forbidden is ended", SOON * 2, || {
+        fake.killed().len() >= forbidden.len()
+    });
+    warden.wait_for_sweeps(3);
+    let inspected = fake.world().inspected;
+    assert!(inspected < 500, "{inspected} were inspected");
+    warden.wait_for_sweeps(2);
+    assert!(fake.world().inspected < inspected + 50, "again and again");
+
+    // An event is not kept waiting by a list that is being read.
+    fake.world().list_pause = SOON;
+    let listed_before = fake.world().listed;
+    eventually("a slow list", SOON, || {
+        fake.world().listed >= listed_before + 2
+    });
+    let sweeps = || warden.metric("dockwarden_sweep_duration_seconds_count");
+    let before = sweeps();
+    let evil = numbered(9_000);
+    fake.begin(&evil, "evil:1");
+    fake.wait_for_kill(&evil);
+    assert_eq!(sweeps(), before, "a list was complete before");
+    fake.world().list_pause = std::time::Duration::ZERO;
+
+    forbidden.insert(evil);
+    assert_eq!(fake.killed(), forbidden);
+    assert!(warden.peak_memory() < 100, "{} MiB", warden.peak_memory());
+}
+
+#[test]
+fn a_list_without_end_ends_nothing_and_fills_no_memory() {
+    for text in ["5,", "{\"Id\":\"abc\"},", "\"", "x"] {
+        let fake = Scripted::start();
+        let (good, evil) = (numbered(1), numbered(2));
+        fake.world()
+            .containers
+            .insert(good.clone(), listed(&good, "good:1"));
+        let warden = fake.warden(LIST, "1s");
+        fake.world().endless_list = Some(text);
+        let before = fake.world().listed;
+        eventually("it is asked again", SOON * 2, || {
+            fake.world().listed >= before + 4
+        });
+        fake.world().endless_list = None;
+        fake.begin(&evil, "evil:1");
+        fake.wait_for_kill(&evil);
+        assert_eq!(fake.killed(), BTreeSet::from([evil]), "{text}");
+        assert!(
+            warden.peak_memory() < 150,
+            "{text}: {} MiB",
+            warden.peak_memory()
+        );
+    }
+}

@@ -3,6 +3,7 @@
 
 mod diagnostics;
 mod explain;
+mod guard;
 mod matching;
 mod nearest;
 mod parse;
@@ -24,6 +25,7 @@ use matching::{Facts, Match};
 
 pub use diagnostics::{Diagnostic, InvalidAllowlist};
 pub use explain::{Key, KeyCheck, RuleCheck};
+pub use guard::Guard;
 pub use matching::Question;
 pub use parse::SIZE_MAX;
 pub use places::{ImagePlace, image_places, quoted};
@@ -115,7 +117,7 @@ pub struct Defaults {
 }
 
 /// A valid list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Allowlist {
     /// The version of the format, 1.
@@ -136,6 +138,12 @@ pub struct Allowlist {
     /// What becomes of denied containers that are only created.
     #[serde(skip_serializing_if = "is_wait")]
     pub on_create: OnCreate,
+    /// Whether what was ended is kept from being started again by the engine itself.
+    #[serde(skip_serializing_if = "is_true")]
+    pub keep_dead: bool,
+    /// When a change to another list is held back. Not part of the hash.
+    #[serde(skip_serializing_if = "Guard::is_default")]
+    pub guard: Guard,
     /// Whether the absence of rules was meant.
     pub allow_nothing: bool,
     /// What holds for every rule.
@@ -154,6 +162,11 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
 fn is_wait(on_create: &OnCreate) -> bool {
     *on_create == OnCreate::Wait
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 fn is_default_stop_timeout(timeout: &Duration) -> bool {
@@ -249,12 +262,14 @@ impl Allowlist {
     }
 
     /// SHA-256 of the parsed list as canonical JSON, in hex: two files that mean the same have the
-    /// same hash.
+    /// same hash. `guard` aside, which names a hash itself.
     pub fn hash(&self) -> String {
         // A list is made of strings, numbers and maps with string keys: it always serialises.
-        let canonical = serde_json::to_value(self)
-            .map(|value| value.to_string())
-            .unwrap_or_default();
+        let mut canonical = serde_json::to_value(self).unwrap_or_default();
+        if let Some(list) = canonical.as_object_mut() {
+            list.remove("guard");
+        }
+        let canonical = canonical.to_string();
         Sha256::digest(canonical)
             .iter()
             .map(|byte| format!("{byte:02x}"))
@@ -411,7 +426,14 @@ mod tests {
         let same = list("mode='enforce'\n\n[[allow]]\nimage = \"a\"\nrule = \"allow-1\"\n");
         let other = list("mode = \"audit\"\n[[allow]]\nimage = \"a\"\n");
         assert_eq!(one.hash(), same.hash());
+        let guarded = list(
+            "guard = { min = 1, accept = \"00\" }\n[[allow]]\nimage = \"a\"\n"
+                .replace("00", &one.hash())
+                .as_str(),
+        );
         assert_ne!(one.hash(), other.hash());
+        assert_eq!(one.hash(), guarded.hash());
+        assert!(guarded.guard.accepts(&one.hash()));
         assert_eq!(one.hash().len(), 64);
     }
 }

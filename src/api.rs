@@ -8,6 +8,7 @@ mod page;
 mod problem;
 mod query;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,12 +18,16 @@ use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::allowlist::Verdict;
+use crate::container::ContainerId;
 use crate::journal::{Decisions, Filter};
 use crate::metrics::Metrics;
 use crate::record::Record;
+use crate::state::Ledger;
 use crate::status::{Enforcement, Snapshot};
 pub use containers::HIDDEN;
 use problem::Problem;
@@ -69,6 +74,8 @@ pub struct Sources {
     pub enforcement: watch::Receiver<Enforcement>,
     /// What was decided.
     pub decisions: Decisions,
+    /// What the one that enforces knows of containers.
+    pub ledger: Ledger,
     /// All metrics.
     pub metrics: Metrics,
     /// How often everything is listed.
@@ -80,6 +87,25 @@ pub struct Sources {
 }
 
 impl Sources {
+    /// The verdicts on all containers, as the one that enforces sees them.
+    fn verdicts(
+        &self,
+        snapshot: &Snapshot,
+        enforcement: &Enforcement,
+        now: Timestamp,
+    ) -> BTreeMap<ContainerId, Verdict> {
+        let mut verdicts = enforcement.judge_all(snapshot.containers.values(), now);
+        // What one knew that is silent now may be out of date.
+        if enforcement.hindrance.is_none() {
+            let live = verdicts.iter_mut().filter(|(id, _)| {
+                let container = snapshot.containers.get(*id);
+                container.is_some_and(|container| container.state.is_live())
+            });
+            self.ledger.correct(live, &enforcement.in_force.hash);
+        }
+        verdicts
+    }
+
     /// Reads records, which may block on a file.
     async fn records<T: Send + 'static>(
         &self,

@@ -3,7 +3,9 @@
 //! Every task has its owner here. The first one that ends before it should ends the process, with
 //! its reason.
 
+mod begin;
 mod clients;
+mod read_along;
 mod socket;
 
 use std::path::{Path, PathBuf};
@@ -25,10 +27,13 @@ use crate::follow::Follower;
 use crate::inventory::Inventory;
 use crate::journal::{self, Decisions, Destination, Journal};
 use crate::metrics::Metrics;
-use crate::record::{Life, ListChange, ListOutcome, What};
+use crate::record::{Life, What};
 use crate::reload::Reload;
-use crate::status::{Candidate, Enforcement, LoadedList, RejectedList, Snapshot};
+use crate::state::{self, Accepted, Ledger, StateDirectory};
+use crate::status::{Candidate, Enforcement, LoadedList, Snapshot};
+use begin::Beginning;
 use clients::Clients;
+use read_along::ReadAlong;
 
 /// How long a shutdown may take, the controller's own part included.
 const SHUTDOWN: Duration = Duration::from_millis(4_400);
@@ -58,6 +63,8 @@ pub struct Settings {
     pub resync: Duration,
     /// Where decisions are recorded.
     pub audit_log: Destination,
+    /// Where the state is kept that outlives the process, and that the API reads.
+    pub state_dir: Option<PathBuf>,
     /// Its own container, where the operator names it.
     pub self_id: Option<String>,
     /// The host's name in records; none: the engine's own.
@@ -91,12 +98,16 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let metrics = Metrics::new().map_err(|error| Failure::Internal(error.into()))?;
     let (candidates, receiver) = mpsc::channel(4);
     let (reload, first) = Reload::open(settings.allowlist.clone(), candidates).await;
-    let in_force = first.map_err(|error| Failure::Settings(error.report()))?;
+    let state = open_state(&settings)?;
+    let accepted = state.as_ref().and_then(|state| last_accepted(state));
+    let now = jiff::Timestamp::now();
+    let beginning = Beginning::of(first, accepted, settings.audit_only, now)?;
     // Nothing is done to any container before it is certain that this process can serve.
     let listener = TcpListener::bind(&settings.listen)
         .await
         .map_err(|error| unusable(&format!("listen on {}: {error}", settings.listen)))?;
     let address = listener.local_addr().map_err(internal)?;
+
     let mut daemon = Daemon {
         engine: Arc::new(docker),
         metrics,
@@ -110,16 +121,24 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         daemon.open_journal()?;
     }
     daemon.happened(daemon.life(Life::Started, None, None));
-    daemon.happened(came_into_force(&in_force));
-    let (enforcement, enforcement_receiver) =
-        watch::channel(initial(in_force, daemon.settings.audit_only));
+    daemon.happened(What::Allowlist(beginning.change()));
+    let wanted = beginning.wanted.clone();
+    let (enforcement, enforcement_receiver) = watch::channel(initial(beginning));
+    let ledger = Ledger::default();
     let decisions = match daemon.journal.clone() {
-        Some(journal) => daemon.enforce(journal, enforcement, receiver),
-        None => daemon.read_along(enforcement, receiver),
+        Some(journal) => daemon.enforce(
+            journal,
+            enforcement,
+            receiver,
+            wanted,
+            state,
+            ledger.clone(),
+        ),
+        None => daemon.read_along(enforcement, receiver, ledger.clone()),
     };
     let snapshot = daemon.take_stock(enforcement_receiver.clone());
     daemon.spawn("reload", reload.run(hangup, daemon.shutdown.clone()));
-    daemon.serve(listener, enforcement_receiver, snapshot, decisions);
+    daemon.serve(listener, enforcement_receiver, snapshot, decisions, ledger);
     tracing::info!(%address, "listening");
 
     let ended = tokio::select! {
@@ -236,8 +255,20 @@ impl Daemon {
         journal: Journal,
         enforcement: watch::Sender<Enforcement>,
         candidates: mpsc::Receiver<Candidate>,
+        wanted: Option<LoadedList>,
+        state: Option<Arc<StateDirectory>>,
+        ledger: Ledger,
     ) -> Decisions {
         let settings = &self.settings;
+        let keeper = state.clone().map(|state| {
+            remember(&state, &enforcement.borrow(), &ledger);
+            state::keep(
+                state,
+                ledger.clone(),
+                enforcement.subscribe(),
+                settings.resync,
+            )
+        });
         let (follower, relist, updates) = Follower::new(self.engine.clone(), settings.resync);
         let controller = Controller::new(
             controller::Settings {
@@ -247,6 +278,9 @@ impl Daemon {
                 enforcement,
                 relist,
                 audit_only: settings.audit_only,
+                wanted,
+                ledger,
+                state,
                 self_id: settings.self_id.clone(),
                 learn_host: settings.host_name.is_none(),
             },
@@ -254,18 +288,28 @@ impl Daemon {
         );
         let file = settings.audit_log.path().map(Path::to_owned);
         self.spawn("controller", controller.run(updates, candidates));
+        if let Some(keeper) = keeper {
+            self.spawn("state", keeper);
+        }
         self.spawn("controller's follower", follower.run(self.shutdown.clone()));
         Decisions::Own(Box::new(journal), file)
     }
 
-    /// Judges by the list and enforces nothing: another process does.
+    /// Shows what another process enforces.
     fn read_along(
         &mut self,
         enforcement: watch::Sender<Enforcement>,
         candidates: mpsc::Receiver<Candidate>,
+        ledger: Ledger,
     ) -> Decisions {
-        let audit_only = self.settings.audit_only;
-        self.spawn("allowlist", adopt(candidates, enforcement, audit_only));
+        let read_along = ReadAlong {
+            directory: self.settings.state_dir.clone(),
+            ledger,
+            enforcement,
+            metrics: self.metrics.clone(),
+            audit_only: self.settings.audit_only,
+        };
+        self.spawn("allowlist", read_along.run(candidates));
         match self.settings.audit_log.path() {
             Some(path) => Decisions::Foreign(path.to_owned()),
             None => Decisions::None,
@@ -300,12 +344,14 @@ impl Daemon {
         enforcement: watch::Receiver<Enforcement>,
         snapshot: watch::Receiver<Snapshot>,
         decisions: Decisions,
+        ledger: Ledger,
     ) {
         let router = api::router(Sources {
             role: self.settings.role,
             snapshot,
             enforcement,
             decisions,
+            ledger,
             metrics: self.metrics.clone(),
             resync: self.settings.resync,
             show_all_labels: self.settings.show_all_labels,
@@ -343,65 +389,57 @@ impl Daemon {
     }
 }
 
-fn came_into_force(list: &LoadedList) -> What {
-    What::Allowlist(ListChange {
-        allowlist_hash: Some(list.hash.to_string()),
-        rules: Some(list.list.rules.len()),
-        ..ListChange::new(ListOutcome::Applied)
+/// The state directory of one who enforces.
+fn open_state(settings: &Settings) -> Result<Option<Arc<StateDirectory>>, Failure> {
+    let wanted = settings
+        .state_dir
+        .as_ref()
+        .filter(|_| settings.role.enforces());
+    let open = |path: &PathBuf| {
+        let opened = StateDirectory::open(path);
+        opened.map_err(|error| unusable(&format!("state directory {}: {error}", path.display())))
+    };
+    Ok(wanted.map(open).transpose()?.map(Arc::new))
+}
+
+/// The list that was last in force. Where that can't be told any more, what is written is believed:
+/// else nothing would be enforced at all.
+fn last_accepted(state: &StateDirectory) -> Option<Accepted> {
+    state::accepted(state.path()).unwrap_or_else(|error| {
+        tracing::error!(%error, "the list that was last in force can't be read; nothing is held back now");
+        None
     })
 }
 
+/// Takes down the list that it begins with, and reads what is known of containers. Failing costs a
+/// later start what it would know, and nothing now.
+fn remember(state: &StateDirectory, enforcement: &Enforcement, ledger: &Ledger) {
+    if let Err(error) = state.accept(&enforcement.in_force, enforcement.audit_only) {
+        tracing::error!(%error, "the list in force could not be written down");
+    }
+    match state::remembered(state.path()) {
+        Ok(containers) => ledger.set_all(containers),
+        Err(error) => tracing::error!(%error, "what was known of containers can't be read"),
+    }
+}
+
 /// Before anything is known of the engine.
-fn initial(in_force: LoadedList, audit_only: bool) -> Enforcement {
+fn initial(beginning: Beginning) -> Enforcement {
+    let Beginning {
+        in_force,
+        audit_only,
+        wanted: _,
+        rejected,
+    } = beginning;
     Enforcement {
         mode: in_force.mode(audit_only, jiff::Timestamp::now()),
         in_force,
-        rejected: None,
+        rejected,
+        held: None,
+        audit_only,
         enforcing: false,
         hindrance: None,
         surroundings: Arc::default(),
         last_sweep: None,
-    }
-}
-
-/// Puts candidates in force where nothing is enforced: for the api alone.
-async fn adopt(
-    mut candidates: mpsc::Receiver<Candidate>,
-    enforcement: watch::Sender<Enforcement>,
-    audit_only: bool,
-) {
-    // `audit-until` ends while nothing is read.
-    let mut clock = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        let candidate = tokio::select! {
-            candidate = candidates.recv() => match candidate {
-                Some(candidate) => Some(candidate),
-                None => return,
-            },
-            _ = clock.tick() => None,
-        };
-        enforcement.send_if_modified(|enforcement| {
-            let is_read = candidate.is_some();
-            match candidate {
-                None => {}
-                Some(Ok(list)) => {
-                    tracing::info!(hash = %list.hash, "allowlist was read");
-                    enforcement.in_force = list;
-                    enforcement.rejected = None;
-                }
-                Some(Err(error)) => {
-                    tracing::error!(%error, "allowlist was not taken");
-                    enforcement.rejected = Some(RejectedList {
-                        message: error.to_string(),
-                        at: jiff::Timestamp::now(),
-                    });
-                }
-            }
-            let mode = enforcement
-                .in_force
-                .mode(audit_only, jiff::Timestamp::now());
-            let before = std::mem::replace(&mut enforcement.mode, mode);
-            is_read || before != mode
-        });
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: arguments, one-shot commands, exit codes.
 
+mod accept;
 mod check;
 mod daemon;
 mod diff;
@@ -9,6 +10,7 @@ mod learn;
 mod one_shot;
 mod pin;
 mod ps;
+mod restore;
 mod saved;
 mod schema;
 mod table;
@@ -58,6 +60,8 @@ enum Command {
     Learn(learn::Arguments),
     /// Pin the content of the images that an allowlist names, in place
     Pin(pin::Arguments),
+    /// Start again what was ended and is allowed now
+    Restore(restore::Arguments),
     /// Show all containers with their verdicts
     Ps(ps::Arguments),
     /// Print the JSON Schema of allowlists, for editors
@@ -169,6 +173,7 @@ pub fn main() -> ExitCode {
             Command::Diff(arguments) => diff::run(&arguments).await,
             Command::Learn(arguments) => learn::run(&arguments).await,
             Command::Pin(arguments) => pin::run(&arguments).await,
+            Command::Restore(arguments) => restore::run(&arguments).await,
             Command::Ps(arguments) => ps::run(&arguments).await,
             Command::Schema => schema::run(),
             Command::Healthcheck(arguments) => healthcheck::run(&arguments).await,

@@ -7,7 +7,9 @@
 mod attend;
 mod end;
 mod execs;
+mod guard;
 mod history;
+mod keep_dead;
 mod keep_running;
 mod lists;
 mod seats;
@@ -35,7 +37,9 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::own::{self, Own};
 use crate::record::{Connection, Trigger, What};
-use crate::status::{Candidate, Enforcement};
+use crate::state::{Ledger, StateDirectory};
+use crate::status::{Candidate, Enforcement, LoadedList};
+use guard::Proposal;
 use history::History;
 use seats::Seats;
 use slots::Slots;
@@ -43,6 +47,8 @@ use subject::Subject;
 
 /// How many calls on containers are under way at once, those that hang aside.
 const CALLS: usize = 16;
+/// The same for what has time.
+const LEISURELY_CALLS: usize = 2;
 /// How long a shutdown waits for what is being ended.
 const SHUTDOWN: Duration = Duration::from_secs(4);
 /// How soon the own container is looked for again.
@@ -56,7 +62,13 @@ struct Context {
     journal: Journal,
     metrics: Metrics,
     enforcement: watch::Sender<Enforcement>,
+    /// What is known of containers, for the next process and for the API.
+    ledger: Ledger,
+    /// Where the list in force is written down.
+    state: Option<Arc<StateDirectory>>,
     slots: Slots,
+    /// The same for what has time: nothing that runs is waiting for it.
+    leisure: Slots,
     seats: Seats,
     /// How often the engine was connected.
     connections: AtomicU64,
@@ -75,8 +87,14 @@ pub struct Settings {
     pub enforcement: watch::Sender<Enforcement>,
     /// Asks for a full list.
     pub relist: Relist,
-    /// Audit mode, whatever a list says.
+    /// Audit mode is asked for, whatever a list says.
     pub audit_only: bool,
+    /// The list that is asked for, where it is not in force yet.
+    pub wanted: Option<LoadedList>,
+    /// What is known of containers from before.
+    pub ledger: Ledger,
+    /// Where lists that come into force are written down.
+    pub state: Option<Arc<StateDirectory>>,
     /// dockwarden's own container, where its operator names it.
     pub self_id: Option<String>,
     /// Whether records bear the name of the engine's host, and not one that was given.
@@ -101,6 +119,12 @@ pub struct Controller {
     began: Option<Timestamp>,
     /// Why the next full list is judged.
     sweep_trigger: Trigger,
+    /// Changes of the list, or of the mode, that are being weighed.
+    changes: JoinSet<guard::Outcome>,
+    /// When it is told that this one is still being weighed.
+    weighing: Option<(Arc<str>, Instant)>,
+    /// One that can't be weighed without the engine.
+    waiting: Option<Proposal>,
     /// The last expiry for which a sweep was asked.
     expiry_asked: Option<Timestamp>,
     /// How many sweeps there were.
@@ -125,19 +149,26 @@ struct Tracked {
 impl Controller {
     /// Builds the loop; nothing happens before [`Controller::run`].
     pub fn new(settings: Settings, shutdown: CancellationToken) -> Self {
-        Self {
+        let audit_only = settings.audit_only;
+        let mut controller = Self {
             context: Arc::new(Context {
                 engine: settings.engine,
                 journal: settings.journal,
                 metrics: settings.metrics,
                 enforcement: settings.enforcement,
+                ledger: settings.ledger,
+                state: settings.state,
                 slots: Slots::new(CALLS),
+                leisure: Slots::new(LEISURELY_CALLS),
                 seats: Seats::default(),
                 connections: AtomicU64::new(0),
                 shutdown,
             }),
             relist: settings.relist,
-            audit_only: settings.audit_only,
+            audit_only,
+            changes: JoinSet::new(),
+            weighing: None,
+            waiting: settings.wanted.map(|list| Proposal { list, audit_only }),
             self_id: settings.self_id,
             learn_host: settings.learn_host,
             own: Own::Unresolved,
@@ -153,7 +184,12 @@ impl Controller {
             tasks: JoinSet::new(),
             task_ids: HashMap::new(),
             revivals: JoinSet::new(),
+        };
+        // What is known of a container is kept until it is no longer listed.
+        for id in controller.context.ledger.all().keys() {
+            controller.tracked(id);
         }
+        controller
     }
 
     /// Enforces until shutdown, then lets running ends finish.
@@ -168,15 +204,22 @@ impl Controller {
         loop {
             let expiry = self.next_expiry();
             // Nothing is enforced before the own container is known: it may not be listed yet.
+            let told_at = self.weighing.as_ref().map(|(_, told_at)| *told_at);
             let must_resolve = self.connected && !self.own.is_resolved();
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(update) = updates.recv() => self.update(update).await,
                 Some(candidate) = candidates.recv() => self.candidate(candidate),
                 Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
+                Some(weighed) = self.changes.join_next() => match weighed {
+                    Ok(outcome) => self.weighed(outcome),
+                    Err(error) if error.is_cancelled() => {}
+                    Err(error) => tracing::error!(%error, "weighing an allowlist ended abnormally"),
+                },
                 Some(revived) = self.revivals.join_next() => if let Err(error) = revived {
                     tracing::error!(%error, "starting a container again ended abnormally");
                 },
+                () = tokio::time::sleep_until(told_at.unwrap_or_else(Instant::now)), if told_at.is_some() => self.weighing_takes_long(),
                 () = expiry => self.expired(),
                 () = tokio::time::sleep(RESOLVE), if must_resolve => self.relist.request(),
             }
@@ -200,6 +243,7 @@ impl Controller {
                     self.resolve_own(&listing).await;
                 }
                 self.sweep(listing, took);
+                self.weigh_what_waits();
             }
             Update::Disconnected(reason) => self.disconnected(&reason),
         }
@@ -350,9 +394,10 @@ impl Controller {
     }
 
     fn tracked(&mut self, id: &ContainerId) -> &mut Tracked {
+        let ledger = &self.context.ledger;
         let tracked = self.tracked.entry(id.clone()).or_insert_with(|| Tracked {
             subject: Arc::new(Subject::new(id.clone())),
-            history: Some(History::default()),
+            history: Some(ledger.get(id).map(History::from).unwrap_or_default()),
             seen: 0,
             revived_after: None,
         });
@@ -382,16 +427,18 @@ impl Controller {
 
     fn joined(&mut self, joined: Result<(Id, History), tokio::task::JoinError>) {
         let (task, history) = match joined {
-            Ok((task, history)) => (task, history),
+            Ok((task, history)) => (task, Some(history)),
             Err(error) => {
                 // A defect met one container: the next sweep looks at it again.
                 tracing::error!(%error, "a container's task ended abnormally");
-                (error.id(), History::default())
+                (error.id(), None)
             }
         };
         let Some(id) = self.task_ids.remove(&task) else {
             return;
         };
+        let known = || self.context.ledger.get(&id).map(History::from);
+        let history = history.or_else(known).unwrap_or_default();
         if let Some(tracked) = self.tracked.get_mut(&id) {
             tracked.history = Some(history);
         }
@@ -401,6 +448,7 @@ impl Controller {
     /// Waits for what is being ended.
     async fn finish(mut self) {
         self.revivals.shutdown().await;
+        self.changes.shutdown().await;
         let drain = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(SHUTDOWN, drain).await.is_err() {
             tracing::error!(
@@ -410,8 +458,9 @@ impl Controller {
             self.tasks.shutdown().await;
         }
         self.context.metrics.enforcing.set(0);
-        self.context
-            .enforcement
-            .send_modify(|enforcement| enforcement.enforcing = false);
+        self.context.enforcement.send_modify(|enforcement| {
+            enforcement.enforcing = false;
+            enforcement.hindrance = Some("the controller was stopped".to_owned());
+        });
     }
 }

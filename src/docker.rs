@@ -6,18 +6,20 @@
 //! engine answers in its own.
 
 mod answers;
+mod body;
 mod elements;
+mod paths;
 mod powers;
 mod transport;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Bytes;
 use axum::http::{Method, StatusCode};
+use bollard::models::{ContainerUpdateBody, RestartPolicy as Policy, RestartPolicyNameEnum};
 use bollard::query_parameters::{
     KillContainerOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
     StopContainerOptionsBuilder,
@@ -31,18 +33,21 @@ use serde_json::Value;
 use crate::container::{Container, ContainerId};
 use crate::engine::{
     Act, Acted, Engine, EngineError, EngineInfo, Exec, ImageFacts, Inspection, Listing, Messages,
+    RestartPolicy,
 };
 use crate::grant::{Power, normal_path};
 use crate::image::Reference;
+use body::Body;
 use elements::Elements;
+use paths::Paths;
 use powers::EngineDefaults;
 use transport::Transport;
 
 pub use transport::Endpoint;
 
-/// For answers that need no container's lock.
+/// For answers that need no container's lock, to their first byte.
 const QUICK: Duration = Duration::from_secs(10);
-/// For a full list: thousands of containers, and labels of megabytes.
+/// For the first byte of a full list: thousands of containers, and labels of megabytes.
 const LIST: Duration = Duration::from_secs(30);
 /// For a kill: the engine itself waits up to 12 s for a process that does not die.
 const KILL: Duration = Duration::from_secs(20);
@@ -52,6 +57,9 @@ const REMOVE: Duration = Duration::from_secs(60);
 const START: Duration = Duration::from_secs(60);
 /// For a stop with the longest `stop-timeout`, of an hour: bollard's own limit, above all of ours.
 const CALL_MAX: Duration = Duration::from_secs(4_000);
+/// The most elements of a list: no host has so many containers, and a list that has no end must
+/// not fill the memory.
+const ELEMENTS_MAX: usize = 1_000_000;
 /// The longest body of an engine's error that is read.
 const ERROR_MAX: usize = 64 * 1024;
 
@@ -63,6 +71,7 @@ pub struct Docker {
     socket: Option<String>,
     /// As told when it was last asked who it is.
     defaults: Mutex<Option<EngineDefaults>>,
+    paths: Paths,
 }
 
 impl Docker {
@@ -97,6 +106,7 @@ impl Docker {
             bollard,
             socket,
             defaults: Mutex::default(),
+            paths: Paths::default(),
         })
     }
 
@@ -117,75 +127,67 @@ impl Docker {
         }
     }
 
-    /// Sends a GET and returns the body of a success.
-    async fn open(&self, path: &str) -> Result<Incoming, EngineError> {
+    /// Sends a GET and returns the body of a success, which has to begin in time.
+    async fn open(&self, path: &str, deadline: Duration) -> Result<Body, EngineError> {
         let request = hyper::Request::builder()
             .method(Method::GET)
             .uri(path)
             .header("host", "docker")
             .body(bollard::body_full(Bytes::new()))
             .map_err(|error| EngineError::Misconfigured(error.to_string()))?;
-        let response = self
-            .transport
-            .clone()
-            .send(request)
-            .await
-            .map_err(unreachable)?;
-        match response.status() {
-            StatusCode::OK => Ok(response.into_body()),
-            StatusCode::NOT_FOUND => Err(EngineError::NotFound),
-            status => Err(EngineError::Refused {
-                status: status.as_u16(),
-                message: error_message(response.into_body()).await,
-            }),
-        }
+        let sent = async {
+            let response = self.transport.clone().send(request).await;
+            let response = response.map_err(unreachable)?;
+            match response.status() {
+                StatusCode::OK => Ok(Body::new(response.into_body())),
+                StatusCode::NOT_FOUND => Err(EngineError::NotFound),
+                status => Err(EngineError::Refused {
+                    status: status.as_u16(),
+                    message: error_message(response.into_body()).await,
+                }),
+            }
+        };
+        within(deadline, sent).await
     }
 
-    /// Reads every element of an array.
-    async fn array(&self, path: &str, mut each: impl FnMut(&[u8])) -> Result<(), EngineError> {
-        let mut body = self.open(path).await?;
+    async fn containers(&self, path: &str, deadline: Duration) -> Result<Listing, EngineError> {
+        let mut listing = Listing::default();
+        let mut body = self.open(path, deadline).await?;
         let mut elements = Elements::of_array();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(unreachable)?;
-            if let Some(bytes) = frame.data_ref()
-                && !elements.feed(bytes, &mut each)
-            {
+        let mut count = 0_usize;
+        while let Some(bytes) = body.piece().await? {
+            let is_list = elements.feed(&bytes, &mut |element| {
+                count += 1;
+                let value = serde_json::from_slice::<Value>(element).ok();
+                match value.as_ref().and_then(answers::listed) {
+                    Some(container) => listing.containers.push(container),
+                    None => listing.unreadable += 1,
+                }
+            });
+            if !is_list {
                 return Err(unreadable("expected a list"));
+            }
+            if count > ELEMENTS_MAX {
+                return Err(unreadable("the list has no end"));
             }
         }
         if elements.is_complete() {
-            Ok(())
+            Ok(listing)
         } else {
             Err(unreadable("the list is cut off"))
         }
     }
 
-    async fn containers(&self, path: &str) -> Result<Listing, EngineError> {
-        let mut listing = Listing::default();
-        self.array(path, |element| {
-            let value = serde_json::from_slice::<Value>(element).ok();
-            match value.as_ref().and_then(answers::listed) {
-                Some(container) => listing.containers.push(container),
-                None => listing.unreadable += 1,
-            }
-        })
-        .await?;
-        Ok(listing)
-    }
-
     /// Reads one object.
     async fn object(&self, path: &str) -> Result<Value, EngineError> {
-        let mut body = self.open(path).await?;
+        let mut body = self.open(path, QUICK).await?;
         let mut elements = Elements::of_lines();
         let mut object = None;
         let mut each = |element: &[u8]| {
             object.get_or_insert_with(|| serde_json::from_slice::<Value>(element));
         };
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(unreachable)?;
-            if let Some(bytes) = frame.data_ref()
-                && !elements.feed(bytes, &mut each)
-            {
+        while let Some(bytes) = body.piece().await? {
+            if !elements.feed(&bytes, &mut each) {
                 return Err(unreadable("expected an object"));
             }
         }
@@ -201,9 +203,9 @@ impl Docker {
 #[async_trait]
 impl Engine for Docker {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
-        let answer = match within(QUICK, self.object("/info")).await {
+        let answer = match self.object("/info").await {
             // A filtering proxy may hide this; what it tells beyond the version can be missed.
-            Err(EngineError::Refused { .. }) => within(QUICK, self.object("/version")).await?,
+            Err(EngineError::Refused { .. }) => self.object("/version").await?,
             answer => answer?,
         };
         let defaults = answers::defaults(&answer, self.socket.clone());
@@ -220,39 +222,45 @@ impl Engine for Docker {
             let (second, fraction) = (since.as_second(), since.subsec_nanosecond());
             path.push_str(&format!("&since={second}.{fraction:09}"));
         }
-        let body = within(QUICK, self.open(&path)).await?;
-        let messages = futures_util::stream::unfold(
-            (body, Elements::of_lines()),
-            async |(mut body, mut elements)| {
-                let frame = body.frame().await?;
+        let body = self.open(&path, QUICK).await?;
+        let messages =
+            futures_util::stream::unfold(Some((body, Elements::of_lines())), async |reading| {
+                let (mut body, mut elements) = reading?;
+                // Half a line that nothing follows would swallow the next one's beginning.
+                let piece = if elements.is_complete() {
+                    body.piece_of_next_line().await
+                } else {
+                    body.piece().await
+                };
                 let mut messages = Vec::new();
-                match frame {
-                    Err(error) => messages.push(Err(unreachable(error))),
-                    Ok(frame) => {
-                        let bytes = frame.into_data().unwrap_or_default();
-                        let is_fit = elements.feed(&bytes, &mut |element| {
-                            let event = serde_json::from_slice(element).unwrap_or(Value::Null);
-                            messages.extend(answers::message(&event).map(Ok));
-                        });
-                        if !is_fit {
-                            messages.push(Err(unreadable("an event has no end")));
-                        }
+                let is_fit = match piece {
+                    Ok(None) => return None,
+                    Ok(Some(bytes)) => elements.feed(&bytes, &mut |element| {
+                        let event = serde_json::from_slice(element).unwrap_or(Value::Null);
+                        messages.extend(answers::message(&event).map(Ok));
+                    }),
+                    Err(error) => {
+                        messages.push(Err(error));
+                        false
                     }
+                };
+                if !is_fit && messages.last().is_none_or(Result::is_ok) {
+                    messages.push(Err(unreadable("an event has no end")));
                 }
-                Some((futures_util::stream::iter(messages), (body, elements)))
-            },
-        );
+                let reading = is_fit.then_some((body, elements));
+                Some((futures_util::stream::iter(messages), reading))
+            });
         Ok(messages.flatten().boxed())
     }
 
     async fn list(&self) -> Result<Listing, EngineError> {
-        within(LIST, self.containers("/containers/json?all=1")).await
+        self.containers("/containers/json?all=1", LIST).await
     }
 
     async fn look(&self, id: &ContainerId) -> Result<Option<Container>, EngineError> {
         // {"id":["…"]}
         let path = format!("/containers/json?all=1&filters=%7B%22id%22%3A%5B%22{id}%22%5D%7D");
-        let listing = within(QUICK, self.containers(&path)).await?;
+        let listing = self.containers(&path, QUICK).await?;
         match listing.containers.into_iter().find(|one| one.id == *id) {
             Some(container) => Ok(Some(container)),
             None if listing.unreadable > 0 => Err(unreadable("a container without its id")),
@@ -262,7 +270,7 @@ impl Engine for Docker {
 
     async fn inspect(&self, id: &ContainerId) -> Result<Inspection, EngineError> {
         let defaults = self.defaults().await?;
-        let answer = within(QUICK, self.object(&format!("/containers/{id}/json"))).await?;
+        let answer = self.object(&format!("/containers/{id}/json")).await?;
         Ok(answers::inspected(&answer, &defaults))
     }
 
@@ -270,7 +278,7 @@ impl Engine for Docker {
         if !crate::image::is_id(image_id) {
             return Ok(ImageFacts::default());
         }
-        match within(QUICK, self.object(&format!("/images/{image_id}/json"))).await {
+        match self.object(&format!("/images/{image_id}/json")).await {
             Ok(answer) => Ok(answers::image(&answer)),
             Err(EngineError::NotFound) => Ok(ImageFacts::default()),
             Err(error) => Err(error),
@@ -280,7 +288,7 @@ impl Engine for Docker {
     async fn image_by_name(&self, name: &Reference) -> Result<Option<ImageFacts>, EngineError> {
         // Of what may stand in a reference only an IPv6 host's brackets may not stand in a path.
         let name = name.to_string().replace('[', "%5B").replace(']', "%5D");
-        match within(QUICK, self.object(&format!("/images/{name}/json"))).await {
+        match self.object(&format!("/images/{name}/json")).await {
             Ok(answer) => Ok(Some(answers::image(&answer))),
             Err(EngineError::NotFound) => Ok(None),
             Err(error) => Err(error),
@@ -295,7 +303,7 @@ impl Engine for Docker {
         {
             return Ok([Power::Volume("unknown".to_owned())].into());
         }
-        match within(QUICK, self.object(&format!("/volumes/{name}"))).await {
+        match self.object(&format!("/volumes/{name}")).await {
             Ok(answer) => Ok(powers::read_volume(&answer, &defaults)),
             Err(EngineError::NotFound) => Ok([Power::Volume("unknown".to_owned())].into()),
             Err(error) => Err(error),
@@ -306,7 +314,7 @@ impl Engine for Docker {
         if !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(EngineError::NotFound);
         }
-        let answer = within(QUICK, self.object(&format!("/exec/{id}/json"))).await?;
+        let answer = self.object(&format!("/exec/{id}/json")).await?;
         Ok(answers::exec(&answer))
     }
 
@@ -320,11 +328,11 @@ impl Engine for Docker {
         for power in powers {
             match power {
                 Power::Bind { path, read_only } => {
-                    let real = real_path(path).await?;
+                    let real = self.paths.real(path).await?;
                     found.extend(powers::bind_powers(&real, *read_only, &defaults));
                 }
                 Power::Device(path) if path.starts_with('/') => {
-                    found.insert(Power::Device(real_path(path).await?));
+                    found.insert(Power::Device(self.paths.real(path).await?));
                 }
                 _ => {}
             }
@@ -334,7 +342,7 @@ impl Engine for Docker {
 
     async fn command_names(&self, id: &ContainerId) -> Result<Vec<String>, EngineError> {
         let path = format!("/containers/{id}/top?ps_args=-eo%20pid,comm");
-        let answer = within(QUICK, self.object(&path)).await?;
+        let answer = self.object(&path).await?;
         Ok(answers::command_names(&answer))
     }
 
@@ -360,6 +368,11 @@ impl Engine for Docker {
                 let options = None::<StartContainerOptions>;
                 within_bollard(START, self.bollard.start_container(id, options)).await
             }
+            Act::Unpause => within_bollard(KILL, self.bollard.unpause_container(id)).await,
+            Act::SetRestartPolicy(policy) => {
+                let update = update_of(policy);
+                within_bollard(KILL, self.bollard.update_container(id, update)).await
+            }
         };
         match answer {
             Ok(()) => Ok(Acted::Done),
@@ -371,17 +384,20 @@ impl Engine for Docker {
     }
 }
 
-/// Where a path of this host leads in the end; itself where nothing is there.
-async fn real_path(path: &str) -> Result<String, EngineError> {
-    let resolve = async {
-        let real = tokio::fs::canonicalize(Path::new(path)).await;
-        Ok(match real {
-            Ok(real) => normal_path(&real.to_string_lossy()),
-            Err(_) => path.to_owned(),
-        })
+fn update_of(policy: RestartPolicy) -> ContainerUpdateBody {
+    let (name, most) = match policy {
+        RestartPolicy::No => (RestartPolicyNameEnum::NO, 0),
+        RestartPolicy::Always => (RestartPolicyNameEnum::ALWAYS, 0),
+        RestartPolicy::UnlessStopped => (RestartPolicyNameEnum::UNLESS_STOPPED, 0),
+        RestartPolicy::OnFailure(most) => (RestartPolicyNameEnum::ON_FAILURE, most),
     };
-    // A path on a file system that hangs is one that can't be judged yet.
-    within(QUICK, resolve).await
+    ContainerUpdateBody {
+        restart_policy: Some(Policy {
+            name: Some(name),
+            maximum_retry_count: Some(most.into()),
+        }),
+        ..ContainerUpdateBody::default()
+    }
 }
 
 async fn within<T>(

@@ -4,12 +4,15 @@
 //! [`Engine::look`] returns.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::container::{Container, ContainerId};
 use crate::grant::Power;
@@ -126,8 +129,8 @@ pub struct Inspection {
     pub started_at: Option<Timestamp>,
     /// When its process last ended.
     pub finished_at: Option<Timestamp>,
-    /// The name of its restart policy.
-    pub restart_policy: Option<String>,
+    /// When the engine starts it again by itself.
+    pub restart_policy: Option<RestartPolicy>,
     /// Its powers, but for what its volumes are and what the containers that it joins can do.
     pub powers: BTreeSet<Power>,
     /// The containers whose namespaces it joins, by id or as typed.
@@ -144,8 +147,56 @@ pub struct Inspection {
     pub execs: BTreeSet<String>,
 }
 
+/// When an engine starts a container again by itself; written as `docker run --restart` takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// Never.
+    No,
+    /// Always, and when the engine starts.
+    Always,
+    /// The same, unless someone stopped it.
+    UnlessStopped,
+    /// When it failed, at most so many times; 0: without limit.
+    OnFailure(u32),
+}
+
+impl fmt::Display for RestartPolicy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::No => formatter.write_str("no"),
+            Self::Always => formatter.write_str("always"),
+            Self::UnlessStopped => formatter.write_str("unless-stopped"),
+            Self::OnFailure(0) => formatter.write_str("on-failure"),
+            Self::OnFailure(most) => write!(formatter, "on-failure:{most}"),
+        }
+    }
+}
+
+/// A restart policy that is not known here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a restart policy")]
+pub struct UnknownPolicy(String);
+
+impl FromStr for RestartPolicy {
+    type Err = UnknownPolicy;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPolicy> {
+        let unknown = || UnknownPolicy(text.to_owned());
+        match text {
+            "no" | "" => Ok(Self::No),
+            "always" => Ok(Self::Always),
+            "unless-stopped" => Ok(Self::UnlessStopped),
+            "on-failure" => Ok(Self::OnFailure(0)),
+            _ => {
+                let most = text.strip_prefix("on-failure:").ok_or_else(unknown)?;
+                most.parse().map(Self::OnFailure).map_err(|_| unknown())
+            }
+        }
+    }
+}
+
 /// What is known of an image. Nothing of it when it is gone.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageFacts {
     /// Its full id.
     pub id: Option<String>,
@@ -187,6 +238,10 @@ pub enum Act {
     Remove,
     /// Start it.
     Start,
+    /// Let it run on.
+    Unpause,
+    /// Give it another restart policy.
+    SetRestartPolicy(RestartPolicy),
 }
 
 /// What the engine answered to an action.
@@ -297,6 +352,22 @@ pub trait Engine: Send + Sync + 'static {
     /// The command names of a container's processes, as the engine's host sees them.
     async fn command_names(&self, id: &ContainerId) -> Result<Vec<String>, EngineError>;
 
-    /// Ends, stops, freezes, removes or starts a container.
+    /// Does something to a container.
     async fn act(&self, id: &ContainerId, act: Act) -> Result<Acted, EngineError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_policy_is_what_it_is_written_as() {
+        use RestartPolicy::{Always, No, OnFailure, UnlessStopped};
+        for policy in [No, Always, UnlessStopped, OnFailure(0), OnFailure(5)] {
+            assert_eq!(policy.to_string().parse(), Ok(policy));
+        }
+        for text in ["Always", "on-failure:", "on-failure:-1", "sometimes"] {
+            assert!(text.parse::<RestartPolicy>().is_err(), "{text}");
+        }
+    }
 }

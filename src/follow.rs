@@ -27,6 +27,10 @@ const OVERLAP: SignedDuration = SignedDuration::from_secs(10);
 /// How long an event may be on its way behind a list: those with labels of megabytes take theirs.
 const ON_ITS_WAY: Duration = Duration::from_secs(10);
 
+/// How late a heartbeat of a second comes that tells of a stall: a process that was stopped, a
+/// machine that was frozen. The engine drops what a subscriber does not read in time.
+const STALL: Duration = Duration::from_secs(2);
+
 /// Updates that wait for their reader before the rest is dropped and listed anew.
 const QUEUE: usize = 16_384;
 
@@ -67,8 +71,9 @@ pub struct Follower {
     resync: Duration,
     relist: Relist,
     updates: mpsc::Sender<Update>,
-    /// An update found no room: what is known downstream is incomplete until the next list.
-    overflowed: bool,
+    /// An update found no room, an event could not be read or may have been dropped: what is known
+    /// downstream is incomplete until the next list that begins after that.
+    incomplete: bool,
     last_event: Option<Timestamp>,
     /// When everything was last listed.
     last_list: Option<tokio::time::Instant>,
@@ -90,7 +95,7 @@ impl Follower {
             resync,
             relist: relist.clone(),
             updates,
-            overflowed: false,
+            incomplete: false,
             last_event: None,
             last_list: None,
             was_reached: false,
@@ -157,17 +162,10 @@ impl Follower {
         let mut told = Told::default();
         let mut resync = tokio::time::interval(self.resync);
         let mut retry = tokio::time::interval(Duration::from_millis(100));
-        resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // In a task of its own: reading a list of megabytes must not hold up reading events.
-        let list = || {
-            let engine = engine.clone();
-            AbortOnDropHandle::new(tokio::spawn(async move {
-                let begun = tokio::time::Instant::now();
-                let listing = engine.list().await;
-                listing.map(|listing| (listing, begun.elapsed()))
-            }))
-        };
+        let mut heartbeat = tokio::time::interval(Duration::from_secs(1));
+        for interval in [&mut resync, &mut retry, &mut heartbeat] {
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
         // The first tick of `resync` comes at once and makes the first list.
         let mut listing: Option<AbortOnDropHandle<Listed>> = None;
         loop {
@@ -179,7 +177,10 @@ impl Follower {
                         self.tell(Update::Changed(change));
                     }
                     Some(Ok(Message::Images)) => self.tell(Update::Images),
-                    Some(Ok(Message::Unreadable)) => self.tell(Update::Unreadable),
+                    Some(Ok(Message::Unreadable)) => {
+                        self.incomplete = true;
+                        self.tell(Update::Unreadable);
+                    }
                     Some(Err(error)) => return Err(error),
                     None => return Err(EngineError::Unreachable("the event stream ended".into())),
                 },
@@ -195,25 +196,36 @@ impl Follower {
                         ));
                     }
                     self.backoff.reset();
-                    self.overflowed = false;
                     self.last_list = Some(tokio::time::Instant::now());
                     self.tell(Update::Listed(containers, took));
                 }
-                _ = resync.tick(), if listing.is_none() => listing = Some(list()),
-                () = relist.notified(), if listing.is_none() => listing = Some(list()),
-                _ = retry.tick(), if self.overflowed && listing.is_none() => {
+                _ = resync.tick(), if listing.is_none() => listing = Some(self.list()),
+                () = relist.notified(), if listing.is_none() => listing = Some(self.list()),
+                _ = retry.tick(), if self.incomplete && listing.is_none() => {
                     if self.updates.capacity() > QUEUE / 2 {
-                        listing = Some(list());
+                        listing = Some(self.list());
                     }
                 }
+                beat = heartbeat.tick() => self.incomplete |= beat.elapsed() > STALL,
             }
         }
+    }
+
+    /// Lists in a task of its own: reading a list of megabytes must not hold up reading events.
+    fn list(&mut self) -> AbortOnDropHandle<Listed> {
+        self.incomplete = false;
+        let engine = self.engine.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let begun = tokio::time::Instant::now();
+            let listing = engine.list().await;
+            listing.map(|listing| (listing, begun.elapsed()))
+        }))
     }
 
     /// Hands an update on without ever waiting for its reader.
     fn tell(&mut self, update: Update) {
         if self.updates.try_send(update).is_err() {
-            self.overflowed = true;
+            self.incomplete = true;
         }
     }
 }

@@ -9,6 +9,9 @@ mod powers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
 use crate::allowlist::Question;
 use crate::container::{Ancestor, Container, ContainerId};
 use crate::engine::{Engine, EngineError, ImageFacts, Inspection};
@@ -38,7 +41,39 @@ pub struct Memory {
     is_linked: bool,
     ancestors: Option<Vec<Ancestor>>,
     /// The program of a foreign exec in this life of it.
-    pub foreign_exec: Option<String>,
+    foreign_exec: Option<String>,
+    /// One that an earlier process found, in a life that may be over.
+    earlier_exec: Option<ForeignExec>,
+}
+
+/// What of a [`Memory`] outlives the process: what no engine tells any more when it has forgotten.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lasting {
+    image: Option<String>,
+    image_facts: Option<Arc<ImageFacts>>,
+    joined: BTreeMap<String, String>,
+    foreign_exec: Option<ForeignExec>,
+}
+
+/// Someone executed a program in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct ForeignExec {
+    program: String,
+    /// In the life that began then.
+    started_at: Timestamp,
+}
+
+impl From<Lasting> for Memory {
+    fn from(lasting: Lasting) -> Self {
+        Self {
+            image: lasting.image,
+            image_facts: lasting.image_facts,
+            joined: lasting.joined,
+            earlier_exec: lasting.foreign_exec,
+            ..Self::default()
+        }
+    }
 }
 
 /// Tells what is still to be asked about a container.
@@ -140,6 +175,33 @@ impl Memory {
         }
         container.ancestors.clone_from(&self.ancestors);
         container.foreign_exec.clone_from(&self.foreign_exec);
+    }
+
+    /// What is to be known of it by the next process.
+    pub fn lasting(&self) -> Lasting {
+        let started_at = self.inspection.as_ref().and_then(|one| one.started_at);
+        let found = self.foreign_exec.as_ref().zip(started_at);
+        let found = found.map(|(program, started_at)| ForeignExec {
+            program: program.clone(),
+            started_at,
+        });
+        Lasting {
+            image: self.image.clone(),
+            image_facts: self.image_facts.clone(),
+            joined: self.joined.clone(),
+            foreign_exec: found.or_else(|| self.earlier_exec.clone()),
+        }
+    }
+
+    /// Someone executed this program in it.
+    pub fn foreign_exec(&mut self, program: String) {
+        self.foreign_exec = Some(program);
+    }
+
+    /// Its life is over, and with it what was executed in it.
+    pub fn end_life(&mut self) {
+        self.foreign_exec = None;
+        self.earlier_exec = None;
     }
 
     /// Another life of it has begun, or may have.
@@ -246,6 +308,11 @@ impl Memory {
         }
         self.powers = Some(powers);
         self.is_outdated = false;
+        if let Some(earlier) = self.earlier_exec.take()
+            && inspection.started_at == Some(earlier.started_at)
+        {
+            self.foreign_exec = Some(earlier.program);
+        }
         self.inspection = Some(Arc::new(inspection));
         self.follow_links(engine, surroundings).await
     }

@@ -18,6 +18,8 @@ const EVERYWHERE: &[&str] = &[
     "dockwarden_http_request_duration_seconds",
     "dockwarden_build_info",
 ];
+/// What the api alone tells.
+const CONTROLLER_STATE_AGE: &str = "dockwarden_controller_state_age_seconds";
 
 /// Every metric of the process; cloning shares them.
 #[derive(Debug, Clone)]
@@ -44,10 +46,12 @@ pub struct Metrics {
     pub allowlist_rules: IntGauge,
     pub allowlist_loaded: Gauge,
     pub allowlist_last_reload_successful: IntGauge,
+    pub allowlist_held: IntGauge,
     pub allowlist_reloads: IntCounterVec,
     pub rules_expiring: IntGauge,
     pub audit_write_errors: IntCounter,
     pub http_request_duration: HistogramVec,
+    pub controller_state_age: Gauge,
 }
 
 impl Metrics {
@@ -131,6 +135,10 @@ impl Metrics {
                 "allowlist_last_reload_successful",
                 "0 while an invalid list is kept out",
             )?,
+            allowlist_held: make.gauge(
+                "allowlist_held",
+                "1 while a list is held back that would end too much",
+            )?,
             allowlist_reloads: make.counters(
                 "allowlist_reloads_total",
                 "Times the list was read again",
@@ -146,13 +154,17 @@ impl Metrics {
                 "HTTP requests",
                 &["method", "route", "code"],
             )?,
+            controller_state_age: make.float_gauge(
+                "controller_state_age_seconds",
+                "How long ago the controller last wrote what it is doing",
+            )?,
             registry: make.registry,
         };
         // What is alarmed on is there before it happens.
         for what in ["event", "container", "field"] {
             metrics.unreadable.with_label_values(&[what]);
         }
-        for outcome in ["applied", "unchanged", "invalid"] {
+        for outcome in ["applied", "unchanged", "invalid", "held"] {
             metrics.allowlist_reloads.with_label_values(&[outcome]);
         }
         let build = IntGaugeVec::new(
@@ -173,7 +185,10 @@ impl Metrics {
         let mut text = Vec::new();
         let encoder = TextEncoder::new();
         let mut families = self.registry.gather();
-        families.retain(|family| enforces || EVERYWHERE.contains(&family.name()));
+        families.retain(|family| {
+            let is_of_api = family.name() == CONTROLLER_STATE_AGE;
+            EVERYWHERE.contains(&family.name()) || enforces != is_of_api
+        });
         encoder.encode(&families, &mut text)?;
         // A collector of its own: the registry's prefix would rename the process_* family.
         let process = prometheus::process_collector::ProcessCollector::for_self();

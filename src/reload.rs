@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::allowlist::{Allowlist, SIZE_MAX};
+use crate::allowlist::SIZE_MAX;
 use crate::status::{Candidate, ListError, LoadedList};
 
 /// How long a text stays the same before it is taken, where its writer did not close it.
@@ -278,9 +278,9 @@ async fn parse(path: &Path, text: Text) -> Candidate {
         message,
     };
     let text = text.map_err(unreadable)?;
-    let parsed = tokio::task::spawn_blocking(move || Allowlist::parse(&text)).await;
-    match parsed.map_err(|error| unreadable(error.to_string()))? {
-        Ok(list) => Ok(LoadedList::new(list, Timestamp::now())),
-        Err(invalid) => Err(ListError::Invalid { file, invalid }),
-    }
+    let parse = move || LoadedList::parse(&text, Timestamp::now());
+    let parsed = tokio::task::spawn_blocking(parse).await;
+    parsed
+        .map_err(|error| unreadable(error.to_string()))?
+        .map_err(|invalid| ListError::Invalid { file, invalid })
 }

@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::allowlist::{Allowlist, InvalidAllowlist, Mode, Verdict};
 use crate::container::{Container, ContainerId};
 use crate::together;
 
 /// A valid list with what is to be said of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LoadedList {
     /// The list.
     pub list: Arc<Allowlist>,
@@ -20,22 +21,29 @@ pub struct LoadedList {
     pub hash: Arc<str>,
     /// When it was read.
     pub loaded_at: Timestamp,
+    /// The text that it was read from.
+    pub text: Arc<str>,
     /// When its rules and its audit mode end, in order.
     expiries: Arc<[Timestamp]>,
 }
 
 impl LoadedList {
-    /// Hashes a list that was read at `loaded_at`.
-    pub fn new(list: Allowlist, loaded_at: Timestamp) -> Self {
+    /// Parses and hashes a text that was read at `loaded_at`.
+    ///
+    /// # Errors
+    /// As [`Allowlist::parse`].
+    pub fn parse(text: &[u8], loaded_at: Timestamp) -> Result<Self, InvalidAllowlist> {
+        let list = Allowlist::parse(text)?;
         let rules = list.rules.iter().filter_map(|rule| rule.expires);
         let mut expiries: Vec<_> = rules.chain(list.audit_until).collect();
         expiries.sort_unstable();
-        Self {
+        Ok(Self {
             hash: list.hash().into(),
             expiries: expiries.into(),
             list: Arc::new(list),
             loaded_at,
-        }
+            text: String::from_utf8_lossy(text).into(),
+        })
     }
 
     /// The mode that it asks for at an instant, unless the operator asked for audit.
@@ -89,7 +97,7 @@ impl ListError {
 pub type Candidate = Result<LoadedList, ListError>;
 
 /// A newer list that is kept out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedList {
     /// What is wrong with it.
     pub message: String,
@@ -97,8 +105,50 @@ pub struct RejectedList {
     pub at: Timestamp,
 }
 
+/// A newer list, or the end of a mode that was asked for, that is held back: it would end too much,
+/// or nobody can tell yet how much.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldList {
+    /// The hash that accepts it.
+    pub hash: Arc<str>,
+    /// Since when.
+    pub since: Timestamp,
+    /// How many containers ran here then.
+    pub running: usize,
+    /// Those of them that it would end.
+    pub would_end: Vec<WouldEnd>,
+    /// Why that is not known, where it is not.
+    pub error: Option<String>,
+}
+
+impl HeldList {
+    /// One of which nobody can tell yet what it would end, for this reason.
+    pub fn unweighed(hash: Arc<str>, since: Timestamp, error: &str) -> Self {
+        Self {
+            hash,
+            since,
+            running: 0,
+            would_end: Vec::new(),
+            error: Some(error.to_owned()),
+        }
+    }
+}
+
+/// A container that a list would end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WouldEnd {
+    /// Its full id.
+    pub container_id: ContainerId,
+    /// Its name.
+    pub container_name: Option<String>,
+    /// What it was created from.
+    pub image: Option<String>,
+    /// Why.
+    pub detail: Option<String>,
+}
+
 /// Where a dockwarden stands: what of the host is its own, and what it sees of the rest.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Surroundings {
     /// dockwarden's own containers.
     pub own: BTreeSet<ContainerId>,
@@ -111,12 +161,16 @@ pub struct Surroundings {
 }
 
 /// What enforcement is doing.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Enforcement {
     /// The list in force.
     pub in_force: LoadedList,
     /// The newer list that is kept out.
     pub rejected: Option<RejectedList>,
+    /// The newer list, or the mode, that is held back.
+    pub held: Option<Arc<HeldList>>,
+    /// Audit mode in force, whatever the list says.
+    pub audit_only: bool,
     /// The mode in force: the list's, unless audit was asked for on the command line.
     pub mode: Mode,
     /// Whether this process ends what is denied, now.
@@ -172,8 +226,7 @@ mod tests {
     #[test]
     fn expiries_come_in_order_and_pass() {
         let text = "version = 1\n[[allow]]\nimage = \"a\"\nexpires = 2027-02-01T00:00:00Z\n[[allow]]\nimage = \"b\"\nexpires = 2027-01-01T00:00:00Z\n";
-        let list = Allowlist::parse(text.as_bytes()).expect("a list");
-        let list = LoadedList::new(list, Timestamp::UNIX_EPOCH);
+        let list = LoadedList::parse(text.as_bytes(), Timestamp::UNIX_EPOCH).expect("a list");
         let at = |text: &str| text.parse::<Timestamp>().expect("a time");
         let (first, second) = (at("2027-01-01T00:00:00Z"), at("2027-02-01T00:00:00Z"));
         assert_eq!(list.expiries_after(Timestamp::UNIX_EPOCH), [first, second]);

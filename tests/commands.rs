@@ -140,11 +140,11 @@ fn check_tells_whether_a_list_is_valid() {
 
 #[test]
 fn check_tells_everything_that_is_wrong_at_once() {
-    let bad = "version = 2\nmoode = \"audit\"\naction = \"explode\"\nguard = {}\n[[allow]]\nrule = \"a\"\nimage = 5\n[[allow]]\nrule = \"a\"\nimage = \"**\"\nmax = 0\nexpires = \"soon\"\n";
+    let bad = "version = 2\nmoode = \"audit\"\naction = \"explode\"\nguard = { share = 2 }\n[[allow]]\nrule = \"a\"\nimage = 5\n[[allow]]\nrule = \"a\"\nimage = \"**\"\nmax = 0\nexpires = \"soon\"\n";
     let run = Run::with(bad).args(&["check"]).run();
     run.expect(2);
     let file = run.list();
-    for place in ["1:11", "2:1", "3:10", "4:1", "7:9", "9:8", "11:7", "12:11"] {
+    for place in ["1:11", "2:1", "3:10", "4:19", "7:9", "9:8", "11:7", "12:11"] {
         assert!(
             run.stderr.contains(&format!("{file}:{place}:")),
             "{place}\n{}",
@@ -153,9 +153,9 @@ fn check_tells_everything_that_is_wrong_at_once() {
     }
     for part in [
         "unknown key `moode`",
-        "allowed here: version, mode, audit-until, action, stop-timeout, on-create, allow-nothing, defaults, allow",
+        "allowed here: version, mode, audit-until, action, stop-timeout, on-create, keep-dead, guard, allow-nothing, defaults, allow",
         "allowed here: kill, stop, pause, remove",
-        "`guard` is not supported yet",
+        "`share` can't be 2",
         "`max` can't be 0",
         "allowed here: a whole number from 1 to 4294967295",
         "^^^^^",

@@ -10,11 +10,11 @@ use std::path::Path;
 const FLOORS: &[&[&str]] = &[
     &["pattern", "image", "grant", "container"],
     &["allowlist"],
-    &["together", "status", "decide", "record"],
+    &["together", "status", "weigh", "decide", "record"],
     &["engine", "metrics", "backoff"],
-    &["follow", "look", "own", "journal"],
+    &["follow", "look", "own", "journal", "state"],
     &["docker", "reload", "inventory", "controller", "api"],
-    &["app", "telemetry", "learn", "pin"],
+    &["app", "telemetry", "learn", "pin", "restore"],
     &["cli", "main"],
 ];
 const STRANGERS: usize = 5;

@@ -75,6 +75,8 @@ fn every_key_is_taken_up() {
         "action": "stop",
         "stop-timeout": 90,
         "on-create": "remove",
+        "keep-dead": false,
+        "guard": { "share": 0.25, "min": 3, "accept": "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f" },
         "allow-nothing": false,
         "defaults": { "grants": ["cap:NET_BIND_SERVICE"] },
         "allow": [{

@@ -200,7 +200,7 @@ fn a_bad_file_changes_nothing_but_what_is_told() {
             Box::new(|path| link_by_rename(path, Path::new("nowhere"))),
         ),
         (
-            "not supported yet",
+            "a key in the wrong place",
             text("version = 1\n[[allow]]\nimage = \"keep:1\"\nkeep-dead = true\n"),
         ),
         ("no rules", text("version = 1\n")),

@@ -3,6 +3,7 @@
 //! The text is walked by hand and not by serde, which stops at the first error. Nothing unknown is
 //! ever skipped: a key that is misspelt, or that a later version will know, refuses the list.
 
+mod guard;
 mod rule;
 mod values;
 
@@ -32,11 +33,12 @@ const TOP_KEYS: &[&str] = &[
     "action",
     "stop-timeout",
     "on-create",
+    "keep-dead",
+    "guard",
     "allow-nothing",
     "defaults",
     "allow",
 ];
-const TOP_KEYS_LATER: &[&str] = &["keep-dead", "guard"];
 const DEFAULTS_KEYS: &[&str] = &["grants"];
 
 type Value<'a> = Spanned<DeValue<'a>>;
@@ -102,7 +104,7 @@ struct Walk {
 
 impl Walk {
     fn list(&mut self, document: &DeTable<'_>) -> Allowlist {
-        self.unknown_keys(document, TOP_KEYS, TOP_KEYS_LATER);
+        self.unknown_keys(document, TOP_KEYS);
         self.version(document.get("version"));
         let mode = self.word(document, "mode", &Mode::ALL, Mode::as_str);
         let action = self.word(document, "action", &Action::ALL, Action::as_str);
@@ -138,6 +140,8 @@ impl Walk {
                 .seconds(document, "stop-timeout")
                 .unwrap_or(STOP_TIMEOUT),
             on_create: on_create.unwrap_or(OnCreate::Wait),
+            keep_dead: self.boolean(document, "keep-dead", true),
+            guard: self.guard(document),
             allow_nothing,
             defaults,
             rules,
@@ -171,7 +175,7 @@ impl Walk {
             self.wrong_type("defaults", value, "a table, such as { grants = [] }");
             return None;
         };
-        self.unknown_keys(table, DEFAULTS_KEYS, &[]);
+        self.unknown_keys(table, DEFAULTS_KEYS);
         let grants = self.grants(table)?;
         Some(Defaults {
             grants: Some(grants.into()),

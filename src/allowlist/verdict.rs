@@ -47,7 +47,8 @@ impl fmt::Display for Reason {
 }
 
 /// What is to be thought of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case")]
 pub enum Verdict {
     /// A rule matches.
     Allowed {
@@ -68,6 +69,7 @@ pub enum Verdict {
     /// The engine gave no answer that parses. Nothing is done on it.
     Unknown,
     /// dockwarden's own container, or the one whose network it joins: never touched.
+    #[serde(rename = "self")]
     Own,
 }
 

@@ -129,7 +129,7 @@ pub(super) async fn list(
         if !snapshot.connected && !wants_page {
             return Err(Problem::engine_away(snapshot.as_of, now));
         }
-        let mut verdicts = enforcement.judge_all(snapshot.containers.values(), now);
+        let mut verdicts = sources.verdicts(&snapshot, &enforcement, now);
         let views = snapshot.containers.values().map(|container| {
             let verdict = verdicts.remove(&container.id).unwrap_or(Verdict::Unknown);
             view(
@@ -160,7 +160,7 @@ pub(super) async fn list(
         StatusCode::SERVICE_UNAVAILABLE
     };
     let denials = recent_denials(&sources).await;
-    let page = page::render(&listing, &denials, &enforcement, sources.role, now);
+    let page = page::render(&listing, &denials, &enforcement, now);
     Ok((status, page).into_response())
 }
 
@@ -178,7 +178,7 @@ pub(super) async fn one(
         }
         let container = find(&snapshot.containers, &name);
         let enforcement = sources.enforcement.borrow();
-        let mut verdicts = enforcement.judge_all(snapshot.containers.values(), now);
+        let mut verdicts = sources.verdicts(&snapshot, &enforcement, now);
         container.map(|container| {
             let verdict = verdicts.remove(&container.id).unwrap_or(Verdict::Unknown);
             let show_all_labels = sources.show_all_labels;

@@ -36,8 +36,10 @@ pub(super) async fn readyz(State(sources): Shared) -> Response {
         "missing": missing,
         "enforcing": enforcement.enforcing,
         "mode": enforcement.mode,
+        "hindrance": enforcement.hindrance,
         "allowlist_error": enforcement.rejected.as_ref().map(|rejected| &rejected.message),
         "audit_log_error": audit_log_error,
+        "allowlist_held": enforcement.held.as_ref().map(|held| &held.hash),
     });
     drop(enforcement);
     (status, Json(body)).into_response()
@@ -86,6 +88,7 @@ pub(super) async fn allowlist(State(sources): Shared) -> Response {
         "mode": enforcement.mode,
         "list": in_force.list,
         "error": rejected,
+        "held": enforcement.held,
     });
     drop(enforcement);
     Json(body).into_response()
@@ -125,7 +128,7 @@ fn count_containers(sources: &Sources) {
         .map(|rule| (&*rule.name, 0))
         .collect();
     let mut denied_running = 0;
-    let verdicts = enforcement.judge_all(snapshot.containers.values(), now);
+    let verdicts = sources.verdicts(&snapshot, &enforcement, now);
     for container in snapshot.containers.values() {
         let Some(verdict) = verdicts.get(&container.id) else {
             continue;

@@ -5,10 +5,9 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::Role;
 use super::containers::Listing;
 use crate::record::Record;
-use crate::status::Enforcement;
+use crate::status::{Enforcement, HeldList};
 
 /// Nothing is loaded from anywhere, and nothing may frame the page.
 const POLICY: &str =
@@ -28,11 +27,13 @@ td { overflow-wrap: anywhere; } code { font-size: .9em; }
 .quiet { opacity: .7; }
 ";
 
+/// How many containers a banner names.
+const NAMES: usize = 10;
+
 pub(super) fn render(
     listing: &Listing,
     denials: &[Record],
     enforcement: &Enforcement,
-    role: Role,
     now: Timestamp,
 ) -> Response {
     let markup = html! {
@@ -54,7 +55,7 @@ pub(super) fn render(
                         " of " (enforcement.in_force.loaded_at)
                     }
                 }
-                @for message in banners(listing, enforcement, role, now) {
+                @for message in banners(listing, enforcement, now) {
                     p.banner role="alert" { (message) }
                 }
                 @if listing.as_of.is_some() { (containers(listing)) }
@@ -72,13 +73,9 @@ pub(super) fn render(
     (headers, markup.into_string()).into_response()
 }
 
-fn banners(
-    listing: &Listing,
-    enforcement: &Enforcement,
-    role: Role,
-    now: Timestamp,
-) -> Vec<String> {
+fn banners(listing: &Listing, enforcement: &Enforcement, now: Timestamp) -> Vec<String> {
     let mut banners = Vec::new();
+    banners.extend(enforcement.held.as_deref().map(held));
     if !listing.engine.connected {
         banners.push(match listing.as_of {
             None => "The engine is out of reach and was never read.".to_owned(),
@@ -88,7 +85,7 @@ fn banners(
             ),
         });
     }
-    if role.enforces() && !enforcement.enforcing {
+    if !enforcement.enforcing {
         let why = enforcement.hindrance.clone();
         let why = why.unwrap_or_else(|| format!("{} mode", enforcement.mode.as_str()));
         banners.push(format!("Denied containers are not being ended: {why}."));
@@ -105,6 +102,35 @@ fn banners(
         ));
     }
     banners
+}
+
+fn held(held: &HeldList) -> String {
+    let HeldList { hash, running, .. } = held;
+    let accept = format!("`guard = {{ accept = \"{hash}\" }}` in it lets it come into force.");
+    match &held.error {
+        Some(error) => format!(
+            "A newer list is held back, as nobody can tell what it would end: {error}. {accept}"
+        ),
+        None => {
+            let names = held.would_end.iter().map(|one| {
+                one.container_name
+                    .as_deref()
+                    .unwrap_or(one.container_id.short())
+            });
+            let names: Vec<_> = names.take(NAMES).collect();
+            let more = held.would_end.len() - names.len();
+            let more = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
+            format!(
+                "A newer list is held back: it would end {} of the {running} containers that run: {}{more}. {accept}",
+                held.would_end.len(),
+                names.join(", "),
+            )
+        }
+    }
 }
 
 fn containers(listing: &Listing) -> Markup {

@@ -7,6 +7,7 @@ use clap::builder::BoolishValueParser;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::accept::accept;
 use super::one_shot::{self, Judged, ListArguments, SourceArguments, counted};
 use super::table::{self, View};
 use super::{Answer, FINE, NO, Output, PrintArguments};
@@ -25,6 +26,10 @@ pub(super) struct Arguments {
     /// Show what the list would end among what runs; exit 1 if there is anything
     #[arg(long, env = "DOCKWARDEN_RUNNING", value_parser = BoolishValueParser::new())]
     running: bool,
+    /// Write the list's hash into its own `guard`: a list that is held back comes into force, whatever
+    /// it ends
+    #[arg(long, env = "DOCKWARDEN_ACCEPT", value_parser = BoolishValueParser::new())]
+    accept: bool,
     #[command(flatten)]
     print: PrintArguments,
 }
@@ -35,6 +40,9 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
         .clone()
         .unwrap_or_else(|| arguments.list.path());
     let list = one_shot::load(&path).await?;
+    if arguments.accept {
+        accept(&path, &list)?;
+    }
     let warnings = list.list.warnings(Timestamp::now());
     // Whoever names what was saved wants it judged.
     let ended = if arguments.running || arguments.source.is_saved() {
@@ -58,6 +66,9 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
                 list.list.action.as_str(),
                 list.hash,
             ));
+            if arguments.accept {
+                table::say("accepted: on every host it comes into force whatever it ends");
+            }
             for warning in &warnings {
                 table::say(&format!("warning: {warning}"));
             }

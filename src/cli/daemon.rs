@@ -1,6 +1,6 @@
 //! `dockwarden run`, `controller` and `api`: arguments to settings.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -59,6 +59,10 @@ pub(super) struct Arguments {
         value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_KEPT))
     )]
     audit_keep: u32,
+    /// Where the state is kept that outlives the process; the api reads it [default:
+    /// dockwarden-state beside the audit log]
+    #[arg(long, env = "DOCKWARDEN_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
     /// The container that dockwarden itself runs in, where it can't find out
     #[arg(long, env = "DOCKWARDEN_SELF_ID", value_name = "ID")]
     self_id: Option<String>,
@@ -116,6 +120,7 @@ pub(super) async fn run(role: Role, arguments: Arguments) -> Answer {
         Some(path) if path.as_os_str() == "-" => Destination::StandardOutput,
         Some(path) => Destination::File(path, rotation),
     };
+    let beside = audit_log.path().and_then(state_beside);
     let settings = app::Settings {
         role,
         allowlist: arguments.allowlist,
@@ -123,6 +128,7 @@ pub(super) async fn run(role: Role, arguments: Arguments) -> Answer {
         listen,
         audit_only: arguments.mode.is_some(),
         resync: arguments.resync,
+        state_dir: arguments.state_dir.or(beside),
         audit_log,
         self_id: arguments.self_id,
         host_name: arguments.host_name,
@@ -138,6 +144,11 @@ pub(super) async fn run(role: Role, arguments: Arguments) -> Answer {
             message: failure.to_string(),
         }),
     }
+}
+
+/// Where the state is kept when nothing else is said.
+pub(super) fn state_beside(audit_log: &Path) -> Option<PathBuf> {
+    Some(audit_log.parent()?.join("dockwarden-state"))
 }
 
 /// Closes `/proc/<pid>/root` of this process to other containers. A container that sees the host's

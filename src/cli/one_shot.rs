@@ -13,11 +13,11 @@ use super::{BAD_USAGE, EngineArguments, Failure, NO_ENGINE, saved};
 use crate::allowlist::{Allowlist, Key, SIZE_MAX, Verdict};
 use crate::container::{Container, ContainerId};
 use crate::docker::Docker;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, Listing};
 use crate::look::{self, Asker, Memory};
 use crate::own;
 use crate::reload;
-use crate::status::{Candidate, ListError, LoadedList};
+use crate::status::{Candidate, ListError, LoadedList, Surroundings};
 use crate::together::judge_all;
 
 /// The list that a one-shot command judges by.
@@ -59,10 +59,8 @@ fn read_standard_input() -> Candidate {
             file,
             message: error.to_string(),
         }),
-        Ok(_) => match Allowlist::parse(&bytes) {
-            Ok(list) => Ok(LoadedList::new(list, Timestamp::now())),
-            Err(invalid) => Err(ListError::Invalid { file, invalid }),
-        },
+        Ok(_) => LoadedList::parse(&bytes, Timestamp::now())
+            .map_err(|invalid| ListError::Invalid { file, invalid }),
     }
 }
 
@@ -198,12 +196,22 @@ impl Judged {
     }
 }
 
+/// Where this process stands on the engine's host.
+pub(super) async fn surroundings(engine: &dyn Engine) -> Result<Surroundings, Failure> {
+    let listing = engine.list().await.map_err(|error| failure(&error))?;
+    among(engine, &listing).await
+}
+
+async fn among(engine: &dyn Engine, listing: &Listing) -> Result<Surroundings, Failure> {
+    let own = own::resolve(engine, listing, None).await;
+    let surroundings = own::surroundings(engine, &own).await;
+    surroundings.map_err(|error| failure(&error))
+}
+
 /// Reads all containers of an engine, and all that is asked about each.
 async fn see(engine: &dyn Engine, asker: Asker<'_>) -> Result<Seen, Failure> {
     let listing = engine.list().await.map_err(|error| failure(&error))?;
-    let own = own::resolve(engine, &listing, None).await;
-    let surroundings = own::surroundings(engine, &own).await;
-    let surroundings = surroundings.map_err(|error| failure(&error))?;
+    let surroundings = among(engine, &listing).await?;
     let mut containers = Vec::new();
     for container in listing.containers {
         let mut memory = Memory::default();

@@ -19,6 +19,7 @@ use crate::decide::{Policy, Step, decide};
 use crate::engine::EngineError;
 use crate::look;
 use crate::record::{Outcome, Trigger};
+use crate::state::Remembered;
 use crate::status::Enforcement;
 
 /// How long after word of a start or a resumption a list may not show it yet.
@@ -139,21 +140,25 @@ impl Attendance<'_> {
         self.subject
             .keep_running(is_live && self.is_to_keep_running(&verdict));
         self.history.last = Some((container.clone(), verdict.clone()));
+        self.remember();
         match step {
             Step::Leave if is_live => {
                 self.history.denied_since = None;
                 if let Verdict::Allowed { would_deny, .. } = verdict {
                     let outcome = would_deny.then_some(Outcome::WouldDeny);
-                    self.put_at_leisure_on_record(container, &verdict, outcome)
+                    let listed = container.clone();
+                    self.put_at_leisure_on_record(listed, &verdict, outcome)
                         .await;
                 } else if self.list_may_lag() {
                     return Next::After(LAG);
                 }
+                self.keep_dead(&container, &verdict).await;
                 Next::Settled
             }
             Step::Leave if verdict.is_denied() && self.list_may_lag() => Next::After(LAG),
             Step::Leave => {
                 self.put_early_end_on_record(Some(&container)).await;
+                self.keep_dead(&container, &verdict).await;
                 Next::Settled
             }
             Step::Report => {
@@ -167,6 +172,19 @@ impl Attendance<'_> {
                     .await
             }
         }
+    }
+
+    /// Has what was found out outlive this process, and known to the API.
+    pub(super) fn remember(&self) {
+        let hash = &self.enforcement.in_force.hash;
+        let verdict = self.history.last.as_ref().map(|(_, verdict)| verdict);
+        let policy = self.history.restart_policy;
+        let remembered = Remembered {
+            judged: verdict.map(|verdict| (verdict.clone(), hash.clone())),
+            lasting: self.history.memory.lasting(),
+            restart_policy: policy.map(|policy| policy.to_string()),
+        };
+        self.context.ledger.put(&self.subject.id, remembered);
     }
 
     /// Nothing is done on what can't be known; it is asked again.
@@ -219,7 +237,7 @@ impl Attendance<'_> {
         let listed = container.clone();
         let memory = &mut self.history.memory;
         let call = look::complete(engine, listed, memory, surroundings, &look::everything);
-        let call = tokio::time::timeout(INSPECT, self.context.slots.call(call));
+        let call = tokio::time::timeout(INSPECT, self.context.slots.call(&self.subject.hung, call));
         if let Ok(Ok(Some(completed))) = call.await {
             container = completed;
         }
@@ -266,12 +284,16 @@ impl Attendance<'_> {
         let memory = &mut self.history.memory;
         let asker = |container: &Container| ask(enforcement, container);
         if let Some(listed) = listed {
+            let slots = match listed.state.is_live() {
+                true => &self.context.slots,
+                false => &self.context.leisure,
+            };
             let call = look::complete(engine, listed, memory, surroundings, &asker);
-            let container = self.context.slots.call(call).await?;
+            let container = slots.call(&self.subject.hung, call).await?;
             if let Some(mut container) = container {
                 let memory = &mut self.history.memory;
                 let call = look::refresh(engine, &mut container, memory, surroundings);
-                self.context.slots.call(call).await?;
+                self.context.slots.call(&self.subject.hung, call).await?;
                 if !enforcement.judge(&container, Timestamp::now()).is_denied() {
                     return Ok(Some(container));
                 }
@@ -280,7 +302,7 @@ impl Attendance<'_> {
         let memory = &mut self.history.memory;
         let knew_image = memory.knows_image();
         let call = look::look(engine, &self.subject.id, memory, surroundings, &asker);
-        let Some(mut container) = self.context.slots.call(call).await? else {
+        let Some(mut container) = self.context.slots.call(&self.subject.hung, call).await? else {
             return Ok(None);
         };
         let is_denied = |container: &_| enforcement.judge(container, Timestamp::now()).is_denied();
@@ -291,7 +313,7 @@ impl Attendance<'_> {
                 memory.learn_digests(engine, &container).await?;
                 look::complete(engine, container, memory, surroundings, &asker).await
             };
-            let Some(completed) = self.context.slots.call(call).await? else {
+            let Some(completed) = self.context.slots.call(&self.subject.hung, call).await? else {
                 return Ok(None);
             };
             container = completed;
@@ -300,7 +322,7 @@ impl Attendance<'_> {
         if container.state.is_live() && !is_denied(&container) {
             let memory = &mut self.history.memory;
             let call = look::refresh(engine, &mut container, memory, surroundings);
-            self.context.slots.call(call).await?;
+            self.context.slots.call(&self.subject.hung, call).await?;
         }
         Ok(Some(container))
     }

@@ -49,7 +49,7 @@ impl Attendance<'_> {
             self.enforcement.in_force.hash.clone(),
             self.enforcement.mode,
         );
-        let call = context.slots.call(async {
+        let call = context.slots.call(&subject.hung, async {
             let is_outdated = {
                 let now = context.enforcement.borrow();
                 (&now.in_force.hash, now.mode) != (&judged_by.0, judged_by.1)
@@ -126,29 +126,35 @@ impl Attendance<'_> {
         }
         // The engine's own times and the restart policy; a container that is gone has neither.
         let engine = &self.context.engine;
-        let call = self.context.slots.call(engine.inspect(&self.subject.id));
+        let inspect = engine.inspect(&self.subject.id);
+        let call = self.context.slots.call(&self.subject.hung, inspect);
         let inspection = match tokio::time::timeout(INSPECT, call).await {
             Ok(Ok(inspection)) => inspection,
             _ => Inspection::default(),
         };
+        let policy = inspection.restart_policy;
         let heard = self.subject.heard().lived();
         let lived = match action {
             Action::Pause => None,
             _ => span(inspection.started_at, inspection.finished_at).or(heard),
         };
         let mut container = container.clone();
-        if container.powers.is_none() && inspection.created_at.is_some() {
+        let is_known = inspection.created_at.is_some();
+        if container.powers.is_none() && is_known {
             container.powers = Some(inspection.powers);
         }
         let container = &container;
         let extra = Extra {
             action: Some(action),
-            restart_policy: inspection.restart_policy,
+            restart_policy: policy.map(|policy| policy.to_string()),
             lived,
             reaction: Some(reaction),
             ..Extra::default()
         };
         self.record(container, verdict, Some(outcome), extra).await;
+        if is_known {
+            self.keep_dead_by(container, policy).await;
+        }
         // A start that was heard of only now, and before this death, began the life that is over.
         let (started_at, died_at) = {
             let heard = self.subject.heard();

@@ -63,9 +63,10 @@ impl Attendance<'_> {
         }
         self.history.execs.clear();
         if let Some(program) = foreign {
-            container.foreign_exec = Some(program.clone());
-            self.history.memory.foreign_exec = Some(program);
+            self.history.memory.foreign_exec(program);
         }
+        // That may also be known from before this process.
+        self.history.memory.recall(container);
         Ok(())
     }
 

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::allowlist::{Reason, Verdict};
-use crate::container::Container;
+use crate::allowlist::{Mode, Reason, Verdict};
+use crate::container::{Container, State};
 use crate::decide::{Policy, Step, decide};
+use crate::engine::RestartPolicy;
 use crate::look::Memory;
 use crate::record::Outcome;
+use crate::state::Remembered;
 use crate::status::Enforcement;
 
 /// What a container's tasks hand on to each other.
@@ -39,6 +41,21 @@ pub(super) struct History {
     pub(super) execs: Vec<Option<Arc<str>>>,
     /// The fields of it that are not known were counted.
     pub(super) told_of_fields: bool,
+    /// The restart policy that was taken from it.
+    pub(super) restart_policy: Option<RestartPolicy>,
+    /// It has none by which the engine would start it again.
+    pub(super) is_kept_dead: bool,
+}
+
+impl From<Remembered> for History {
+    fn from(remembered: Remembered) -> Self {
+        let policy = remembered.restart_policy;
+        Self {
+            memory: remembered.lasting.into(),
+            restart_policy: policy.and_then(|policy| policy.parse().ok()),
+            ..Self::default()
+        }
+    }
 }
 
 impl History {
@@ -63,11 +80,14 @@ impl History {
                 self.life_is_over();
                 self.memory.begin_life();
             }
-            return false;
+            return self.has_policy_to_set(container, enforcement, now);
         }
         let mut container = container.clone();
         self.memory.recall(&mut container);
         let verdict = enforcement.judge(&container, now);
+        if self.restart_policy.is_some() && verdict.is_allowed() {
+            return true;
+        }
         let list = &enforcement.in_force;
         let reason = verdict.reason();
         let step = decide(
@@ -86,6 +106,32 @@ impl History {
             (Step::Leave, _) => false,
             (Step::Report, _) => !self.is_on_record(reason, Some(Outcome::AuditOnly), &list.hash),
             (Step::End(_), _) => true,
+        }
+    }
+
+    /// Whether one that does not run is to be kept from being started by the engine, or no longer.
+    fn has_policy_to_set(
+        &mut self,
+        container: &Container,
+        enforcement: &Enforcement,
+        now: Timestamp,
+    ) -> bool {
+        let list = &enforcement.in_force.list;
+        let is_settled = self.restart_policy.is_none() && (self.is_kept_dead || !list.keep_dead);
+        let is_own = enforcement.surroundings.own.contains(&container.id);
+        if is_settled || is_own || enforcement.mode != Mode::Enforce {
+            return false;
+        }
+        let mut container = container.clone();
+        self.memory.recall(&mut container);
+        let verdict = match container.state {
+            State::Created => list.judge_at_create(&container, now),
+            _ => list.judge(&container, now),
+        };
+        if verdict.is_allowed() {
+            self.restart_policy.is_some()
+        } else {
+            list.keep_dead && !self.is_kept_dead
         }
     }
 
@@ -108,7 +154,7 @@ impl History {
         self.unknown_since = None;
         self.told_unknown = false;
         self.failures = 0;
-        self.memory.foreign_exec = None;
+        self.memory.end_life();
         self.execs.clear();
     }
 }

@@ -1,69 +1,170 @@
 //! Which allowlist is in force, and until when its verdicts hold.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::Controller;
+use super::guard::{self, Proposal};
 use crate::record::{ListChange, ListOutcome, Trigger, What};
-use crate::status::{Candidate, Enforcement, RejectedList};
+use crate::status::{Candidate, Enforcement, HeldList, RejectedList};
 
+/// From when on it is told that a list is being weighed.
+const WEIGHING: Duration = Duration::from_secs(2);
 /// The longest sleep until an expiry: the wall clock may be set meanwhile.
 const EXPIRY_CHECK: SignedDuration = SignedDuration::from_secs(5);
 
 impl Controller {
     pub(super) fn candidate(&mut self, candidate: Candidate) {
-        let metrics = self.context.metrics.clone();
-        let count = |outcome: &str| {
-            metrics
-                .allowlist_reloads
-                .with_label_values(&[outcome])
-                .inc()
-        };
         match candidate {
+            Ok(list) => {
+                self.context.metrics.allowlist_last_reload_successful.set(1);
+                let audit_only = self.audit_only;
+                self.consider(Proposal { list, audit_only });
+            }
             Err(error) => {
-                count("invalid");
-                let in_force = self.context.enforcement.borrow().in_force.hash.to_string();
+                self.count_reload("invalid");
                 self.context.journal.happened(What::Allowlist(ListChange {
-                    previous_hash: Some(in_force),
+                    previous_hash: Some(self.hash_in_force()),
                     error: Some(error.to_string()),
                     ..ListChange::new(ListOutcome::Invalid)
                 }));
-                metrics.allowlist_last_reload_successful.set(0);
+                self.context.metrics.allowlist_last_reload_successful.set(0);
                 self.context.enforcement.send_modify(|enforcement| {
                     enforcement.rejected = Some(RejectedList {
                         message: error.to_string(),
                         at: Timestamp::now(),
                     });
                 });
-            }
-            Ok(list) => {
-                metrics.allowlist_last_reload_successful.set(1);
-                let previous = self.context.enforcement.borrow().in_force.hash.clone();
-                let is_new = previous != list.hash;
-                count(if is_new { "applied" } else { "unchanged" });
-                let (hash, rules) = (list.hash.clone(), list.list.rules.len());
-                let audit_only = self.audit_only;
-                self.context.enforcement.send_modify(|enforcement| {
-                    enforcement.rejected = None;
-                    if is_new {
-                        // Never one list by another's mode.
-                        enforcement.mode = list.mode(audit_only, Timestamp::now());
-                        enforcement.in_force = list;
-                    }
-                });
-                if is_new {
-                    self.context.journal.happened(What::Allowlist(ListChange {
-                        allowlist_hash: Some(hash.to_string()),
-                        previous_hash: Some(previous.to_string()),
-                        rules: Some(rules),
-                        ..ListChange::new(ListOutcome::Applied)
-                    }));
-                    self.show_list();
-                    self.judge_all_again(Trigger::Reload);
-                }
+                self.publish();
             }
         }
+    }
+
+    /// Lets a change come into force, unless it would end too much.
+    pub(super) fn consider(&mut self, proposal: Proposal) {
+        self.changes.abort_all();
+        self.weighing = None;
+        self.waiting = None;
+        let is_new = {
+            let enforcement = self.context.enforcement.borrow();
+            let before = (&enforcement.in_force.hash, enforcement.audit_only);
+            (&proposal.list.hash, proposal.audit_only) != before
+        };
+        self.show_held(None);
+        self.context
+            .enforcement
+            .send_modify(|enforcement| enforcement.rejected = None);
+        if is_new {
+            self.weigh(proposal);
+        } else {
+            self.count_reload("unchanged");
+            // It may guard itself otherwise.
+            self.context.enforcement.send_modify(|enforcement| {
+                enforcement.in_force.list = proposal.list.list;
+                enforcement.in_force.text = proposal.list.text;
+            });
+            self.changes.spawn(guard::keep_guard(self.context.clone()));
+            self.publish();
+        }
+    }
+
+    fn weigh(&mut self, proposal: Proposal) {
+        self.weighing = Some((proposal.list.hash.clone(), Instant::now() + WEIGHING));
+        let can_be_weighed = self.connected && self.own.is_resolved();
+        let histories = self.tracked.iter();
+        let memories = histories.filter_map(|(id, tracked)| {
+            let history = tracked.history.as_ref()?;
+            Some((id.clone(), history.memory.clone()))
+        });
+        let memories = memories.collect();
+        let context = self.context.clone();
+        self.changes
+            .spawn(guard::weigh(context, proposal, memories, can_be_weighed));
+    }
+
+    /// What became of a proposal.
+    pub(super) fn weighed(&mut self, outcome: guard::Outcome) {
+        self.weighing = None;
+        match outcome {
+            guard::Outcome::InForce(proposal) => self.put_in_force(proposal),
+            guard::Outcome::Held(proposal, held) => {
+                let is_told = {
+                    let enforcement = self.context.enforcement.borrow();
+                    let told = enforcement.held.as_ref().map(|held| &held.error);
+                    told == Some(&held.error)
+                };
+                if !is_told {
+                    self.count_reload("held");
+                    guard::tell(&held);
+                }
+                // As soon as the engine answers it is weighed again.
+                self.waiting = held.error.is_some().then_some(proposal);
+                self.show_held(Some(held));
+                self.publish();
+            }
+            guard::Outcome::GuardKept => {}
+        }
+    }
+
+    /// An engine that hangs keeps the list in force, and that is told.
+    pub(super) fn weighing_takes_long(&mut self) {
+        if let Some((hash, _)) = self.weighing.take() {
+            self.show_held(Some(HeldList::unweighed(
+                hash,
+                Timestamp::now(),
+                "it is being weighed",
+            )));
+        }
+    }
+
+    /// Weighs again what could not be weighed without the engine.
+    pub(super) fn weigh_what_waits(&mut self) {
+        if let Some(proposal) = self.waiting.take() {
+            self.weigh(proposal);
+        }
+    }
+
+    fn put_in_force(&mut self, proposal: Proposal) {
+        let Proposal { list, audit_only } = proposal;
+        self.context.journal.happened(What::Allowlist(ListChange {
+            allowlist_hash: Some(list.hash.to_string()),
+            previous_hash: Some(self.hash_in_force()),
+            rules: Some(list.list.rules.len()),
+            ..ListChange::new(ListOutcome::Applied)
+        }));
+        self.count_reload("applied");
+        self.show_held(None);
+        self.context.enforcement.send_modify(|enforcement| {
+            // Never one list by another's mode.
+            enforcement.mode = list.mode(audit_only, Timestamp::now());
+            enforcement.audit_only = audit_only;
+            enforcement.in_force = list;
+        });
+        self.show_list();
+        self.judge_all_again(Trigger::Reload);
         self.publish();
+    }
+
+    fn hash_in_force(&self) -> String {
+        self.context.enforcement.borrow().in_force.hash.to_string()
+    }
+
+    fn count_reload(&self, outcome: &str) {
+        let reloads = &self.context.metrics.allowlist_reloads;
+        reloads.with_label_values(&[outcome]).inc();
+    }
+
+    fn show_held(&self, held: Option<HeldList>) {
+        self.context
+            .metrics
+            .allowlist_held
+            .set(held.is_some().into());
+        self.context
+            .enforcement
+            .send_modify(|enforcement| enforcement.held = held.map(Arc::new));
     }
 
     pub(super) fn expired(&mut self) {

@@ -12,14 +12,15 @@ const EXPIRING: SignedDuration = SignedDuration::from_hours(7 * 24);
 impl Controller {
     /// Publishes what follows from the loop's own state.
     pub(super) fn publish(&mut self) {
-        let audit_only = self.audit_only;
         let hindrance = if !self.connected {
             Some("the engine is out of reach".to_owned())
         } else {
             self.own.hindrance()
         };
         self.context.enforcement.send_modify(|enforcement| {
-            enforcement.mode = enforcement.in_force.mode(audit_only, Timestamp::now());
+            enforcement.mode = enforcement
+                .in_force
+                .mode(enforcement.audit_only, Timestamp::now());
             enforcement.enforcing = hindrance.is_none() && enforcement.mode == Mode::Enforce;
             enforcement.hindrance = hindrance;
         });

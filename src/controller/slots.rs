@@ -1,8 +1,10 @@
 //! A bound on concurrent calls that counts only young ones.
 //!
 //! A starting container can hold its lock for minutes, and every call on it hangs as long. Such
-//! calls give their slot back, so that no number of them holds up another container's end.
+//! calls give their slot back, and the next ones on the same container wait in a lane of their own:
+//! no number of them holds up another container's end for longer than their first hang did.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -10,46 +12,99 @@ use tokio::sync::Semaphore;
 /// From this age on a call no longer counts. Most kills take a tenth of it.
 const YOUNG: Duration = Duration::from_millis(250);
 
-pub(super) struct Slots(Semaphore);
+pub(super) struct Slots {
+    ordinary: Semaphore,
+    /// For containers whose last call hung.
+    doubtful: Semaphore,
+}
 
 impl Slots {
+    /// So many calls at once, and as many on containers whose last call hung.
     pub(super) fn new(count: usize) -> Self {
-        Self(Semaphore::new(count))
+        Self {
+            ordinary: Semaphore::new(count),
+            doubtful: Semaphore::new(count),
+        }
     }
 
-    /// Makes a call when a slot is free.
-    pub(super) async fn call<T>(&self, call: impl Future<Output = T>) -> T {
+    /// Makes a call when a slot is free. `hung` says whether the container's last call hung, and is
+    /// kept up to date.
+    pub(super) async fn call<T>(&self, hung: &AtomicBool, call: impl Future<Output = T>) -> T {
+        let lane = if hung.load(Ordering::Relaxed) {
+            &self.doubtful
+        } else {
+            &self.ordinary
+        };
         // The semaphore is never closed; were it, the call would simply go unbounded.
-        let slot = self.0.acquire().await.ok();
+        let slot = lane.acquire().await.ok();
         tokio::pin!(call);
-        match tokio::time::timeout(YOUNG, &mut call).await {
+        let in_time = tokio::time::timeout(YOUNG, &mut call).await;
+        hung.store(in_time.is_err(), Ordering::Relaxed);
+        drop(slot);
+        match in_time {
             Ok(answer) => answer,
-            Err(_) => {
-                drop(slot);
-                call.await
-            }
+            Err(_) => call.await,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
     use std::sync::Arc;
+
+    use tokio::task::JoinSet;
+    use tokio::time::Instant;
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn calls_that_hang_give_their_slot_back() {
-        let slots = Arc::new(Slots::new(2));
-        let mut hanging = tokio::task::JoinSet::new();
-        for _ in 0..10 {
+    const COUNT: usize = 4;
+
+    /// Containers whose every call hangs, and is made again for ever.
+    fn hang(slots: &Arc<Slots>, containers: usize) -> JoinSet<()> {
+        let mut hanging = JoinSet::new();
+        for _ in 0..containers {
             let slots = slots.clone();
-            hanging.spawn(async move { slots.call(pending::<()>()).await });
+            hanging.spawn(async move {
+                let hung = AtomicBool::default();
+                loop {
+                    let call = async { tokio::time::sleep(YOUNG * 2).await };
+                    slots.call(&hung, call).await;
+                }
+            });
         }
-        let begun = tokio::time::Instant::now();
-        tokio::task::yield_now().await;
-        slots.call(async {}).await;
-        assert!(begun.elapsed() <= YOUNG * 5, "{:?}", begun.elapsed());
+        hanging
+    }
+
+    async fn delay(slots: &Slots) -> Duration {
+        let begun = Instant::now();
+        slots.call(&AtomicBool::default(), async {}).await;
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_hang_delay_others_by_their_first_hang_alone() {
+        for times in [1, 4] {
+            let slots = Arc::new(Slots::new(COUNT));
+            let hanging = hang(&slots, COUNT * times);
+            tokio::time::sleep(YOUNG / 50).await;
+            let first = YOUNG * u32::try_from(times).expect("a few");
+            assert!(delay(&slots).await <= first + YOUNG / 10);
+            for _ in 0..20 {
+                tokio::time::sleep(YOUNG / 3).await;
+                assert_eq!(delay(&slots).await, Duration::ZERO, "{times}");
+            }
+            drop(hanging);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_call_in_time_ends_the_doubt() {
+        let slots = Slots::new(1);
+        let hung = AtomicBool::default();
+        let slow = async { tokio::time::sleep(YOUNG * 2).await };
+        slots.call(&hung, slow).await;
+        assert!(hung.load(Ordering::Relaxed));
+        slots.call(&hung, async {}).await;
+        assert!(!hung.load(Ordering::Relaxed));
     }
 }

@@ -1,6 +1,7 @@
 //! A container's mailbox: what was heard of it, and why it is to be looked at. Filled by the
 //! controller's loop, emptied by the container's task.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(super) struct Subject {
     pub(super) id: ContainerId,
     heard: Mutex<Heard>,
     pub(super) wake: Notify,
+    /// The last call on it hung: see [`super::slots`].
+    pub(super) hung: AtomicBool,
 }
 
 /// What was heard of a container since it is known.
@@ -53,6 +56,7 @@ impl Subject {
             id,
             heard: Mutex::default(),
             wake: Notify::new(),
+            hung: AtomicBool::default(),
         }
     }
 
@@ -131,6 +135,19 @@ impl Subject {
 
     pub(super) fn is_marked(&self) -> bool {
         self.heard().mark.is_some()
+    }
+
+    /// Does what has time, and drops it when there is a reason to look again.
+    pub(super) async fn unless_marked<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let marked = async {
+            while !self.is_marked() {
+                self.wake.notified().await;
+            }
+        };
+        tokio::select! {
+            done = work => Some(done),
+            () = marked => None,
+        }
     }
 }
 

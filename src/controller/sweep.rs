@@ -51,6 +51,8 @@ impl Controller {
         let sweeps = self.sweeps;
         self.tracked
             .retain(|_, tracked| tracked.history.is_none() || tracked.seen + 2 > sweeps);
+        let tracked = &self.tracked;
+        self.context.ledger.retain(|id| tracked.contains_key(id));
         let metrics = &self.context.metrics;
         metrics.last_sweep.set(now.as_duration().as_secs_f64());
         metrics

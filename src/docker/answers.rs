@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::powers::{self, EngineDefaults};
 use crate::container::{Container, ContainerId, Port, State};
-use crate::engine::{Change, ChangeKind, EngineInfo, Exec, ImageFacts, Inspection, Message};
+use crate::engine::{
+    Change, ChangeKind, EngineInfo, Exec, ImageFacts, Inspection, Message, RestartPolicy,
+};
 
 /// An element of `GET /containers/json`. `None` without a full id.
 pub(super) fn listed(element: &Value) -> Option<Container> {
@@ -83,8 +85,7 @@ pub(super) fn inspected(answer: &Value, defaults: &EngineDefaults) -> Inspection
         finished_at: time("FinishedAt"),
         restart_policy: answer
             .pointer("/HostConfig/RestartPolicy")
-            .and_then(|policy| text(policy, "Name"))
-            .filter(|name| !name.is_empty()),
+            .and_then(restart_policy),
         powers: found.powers,
         joins: found.joins,
         local_volumes: found.local_volumes,
@@ -96,6 +97,16 @@ pub(super) fn inspected(answer: &Value, defaults: &EngineDefaults) -> Inspection
             .collect(),
         user: config("User").unwrap_or_default(),
         execs: texts(answer, "ExecIDs").into_iter().collect(),
+    }
+}
+
+fn restart_policy(policy: &Value) -> Option<RestartPolicy> {
+    let most = policy.get("MaximumRetryCount").and_then(Value::as_u64);
+    match text(policy, "Name")?.parse() {
+        Ok(RestartPolicy::OnFailure(_)) => Some(RestartPolicy::OnFailure(
+            most.and_then(|most| most.try_into().ok()).unwrap_or(0),
+        )),
+        policy => policy.ok(),
     }
 }
 
@@ -366,7 +377,7 @@ mod tests {
             &EngineDefaults::default(),
         );
         assert!(inspection.started_at.is_some() && inspection.finished_at.is_none());
-        assert_eq!(inspection.restart_policy.as_deref(), Some("always"));
+        assert_eq!(inspection.restart_policy, Some(RestartPolicy::Always));
         let nothing = inspected(&json!(5), &EngineDefaults::default());
         assert_eq!(nothing.powers.len(), 1, "what can't be seen is not granted");
     }

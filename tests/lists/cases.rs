@@ -127,8 +127,17 @@ pub(crate) fn malformed() -> Vec<Malformed> {
         top("a key twice", "mode = \"audit\"\nmode = \"audit\"", "4:1", "duplicate key"),
         top("a key twice, once in quotes", "mode = \"audit\"\n\"mode\" = \"audit\"", "4:1", "duplicate key"),
         top("a table twice", "[defaults]\n[defaults]", "4:2", "duplicate key"),
-        top("guard, of a later version", "guard = { share = 0.5, min = 5 }", "3:1", "`guard` is not supported yet"),
-        top("keep-dead, of a later version", "keep-dead = true", "3:1", "`keep-dead` is not supported yet"),
+        top("a guard that is no table", "guard = true", "3:9", "`guard` can't be of type boolean"),
+        top("an unknown key of guard", "guard = { shares = 0.5 }", "3:11", "unknown key `shares`"),
+        top("a share above 1", "guard = { share = 1.5 }", "3:19", "`share` can't be 1.5"),
+        top("a share of 50", "guard = { share = 50 }", "3:19", "`share` can't be 50"),
+        top("a share below 0", "guard = { share = -0.1 }", "3:19", "`share` can't be -0.1"),
+        top("a share that is no number", "guard = { share = nan }", "3:19", "`share` can't be NaN"),
+        top("a share as a text", "guard = { share = \"half\" }", "3:19", "`share` can't be of type string"),
+        top("a min of 0", "guard = { min = 0 }", "3:17", "`min` can't be 0"),
+        top("half a hash", "guard = { accept = \"0a1b\" }", "3:20", "`accept` is not the hash of a list"),
+        top("a hash in upper case", &format!("guard = {{ accept = \"{}\" }}", "AB".repeat(32)), "3:20", "`accept` is not the hash of a list"),
+        top("keep-dead as a text", "keep-dead = \"yes\"", "3:13", "`keep-dead` can't be of type string"),
         key("an unknown key of a rule", "imge = \"a\"", "4:1", "unknown key `imge`"),
         key("a key of the top", "mode = \"audit\"", "4:1", "unknown key `mode`"),
         key("a rule's key twice", "audit = true\naudit = true", "5:1", "duplicate key"),
@@ -290,6 +299,8 @@ audit-until = 2027-01-31T00:00:00+01:00
 action = "stop"
 stop-timeout = "1m 30s"
 on-create = "remove"
+keep-dead = false
+guard = { share = 0.25, min = 3, accept = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f" }
 
 [defaults]
 grants = ["cap:NET_BIND_SERVICE"]
@@ -328,6 +339,10 @@ pub(crate) fn valid() -> Vec<(&'static str, String)> {
         ("an hour to stop", top("stop-timeout = \"1h\"")),
         ("an hour to stop, in seconds", top("stop-timeout = \"3600 seconds\"")),
         ("waiting on create", top("on-create = \"wait\"")),
+        ("an empty guard", top("guard = {}")),
+        ("a guard that holds nothing", top("guard = { share = 1 }")),
+        ("a guard that holds everything", top("guard.share = 0\nguard.min = 1")),
+        ("the dead kept dead", top("keep-dead = true")),
         ("no defaults", top("[defaults]")),
         ("default grants", top("defaults.grants = [\"all\"]")),
         ("action kill", top("action = \"kill\"")),

@@ -32,7 +32,7 @@ const IDENTITY: &[&str] = &["image", "container", "labels"];
 impl Walk {
     /// The rule, `[defaults]` aside.
     pub(super) fn rule(&mut self, number: usize, table: &DeTable<'_>, span: Range<usize>) -> Rule {
-        self.unknown_keys(table, KEYS, &[]);
+        self.unknown_keys(table, KEYS);
         if !IDENTITY.iter().any(|key| table.contains_key(*key)) {
             self.missing(
                 span,

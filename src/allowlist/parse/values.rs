@@ -44,17 +44,13 @@ impl Walk {
     }
 
     /// Refuses every key that is not in `known`.
-    pub(super) fn unknown_keys(&mut self, table: &DeTable<'_>, known: &[&str], later: &[&str]) {
+    pub(super) fn unknown_keys(&mut self, table: &DeTable<'_>, known: &[&str]) {
         for key in table.keys() {
             let name = key.get_ref().as_ref();
             if known.contains(&name) {
                 continue;
             }
-            let message = if later.contains(&name) {
-                format!("`{name}` is not supported yet")
-            } else {
-                format!("unknown key `{name}`")
-            };
+            let message = format!("unknown key `{name}`");
             let help = format!("allowed here: {}", known.join(", "));
             self.error(key.span(), message, Some(help));
         }

@@ -1,0 +1,164 @@
+//! `dockwarden restore`: starts again what was ended and is allowed now.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::daemon::state_beside;
+use super::one_shot::{self, ListArguments, counted, note};
+use super::table;
+use super::{Answer, EngineArguments, FINE, Failure, NO, Output, PrintArguments};
+use crate::container::ContainerId;
+use crate::journal::{self, Filter};
+use crate::record::Outcome as RecordOutcome;
+use crate::restore::{Ended, Outcome, Restorer, asked_for, ended};
+use crate::state::{self, Remembered};
+use crate::status::LoadedList;
+
+type Remembrance = BTreeMap<ContainerId, Remembered>;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Containers that were ended: names, ids, or beginnings of ids [default: all that were]
+    containers: Vec<String>,
+    /// Only those that were ended so long ago at most, such as 1h
+    #[arg(long, env = "DOCKWARDEN_SINCE", value_name = "DURATION")]
+    since: Option<SignedDuration>,
+    /// The log that says what was ended
+    #[arg(long, env = "DOCKWARDEN_AUDIT_LOG", value_name = "FILE")]
+    audit_log: PathBuf,
+    /// The controller's state, which says what list is in force [default: dockwarden-state beside the
+    /// audit log]
+    #[arg(long, env = "DOCKWARDEN_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    list: ListArguments,
+    #[command(flatten)]
+    engine: EngineArguments,
+    /// Show what would be started, and start nothing
+    #[arg(long, env = "DOCKWARDEN_DRY_RUN", value_parser = BoolishValueParser::new())]
+    dry_run: bool,
+    #[command(flatten)]
+    print: PrintArguments,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Answer {
+    let since = arguments
+        .since
+        .map(|since| Timestamp::now().checked_sub(since));
+    let since = since
+        .transpose()
+        .map_err(|error| Failure::bad_usage(error.to_string()))?;
+    let filter = Filter {
+        outcome: Some(RecordOutcome::Done),
+        since,
+        ..Filter::default()
+    };
+    let records = journal::search(&arguments.audit_log, &filter, usize::MAX);
+    let log = arguments.audit_log.display();
+    let records = records.map_err(|error| Failure::bad_usage(format!("{log}: {error}")))?;
+    let (list, remembered) = known(arguments).await?;
+    let (found, missing) = asked_for(ended(records, &remembered), &arguments.containers);
+    for name in &missing {
+        note(&format!("{name}: no record says that it was ended"));
+    }
+    let engine = one_shot::engine(&arguments.engine)?;
+    let surroundings = one_shot::surroundings(&engine).await?;
+    let restorer = Restorer {
+        engine: &engine,
+        list: &list.list,
+        surroundings: &surroundings,
+        remembered: &remembered,
+        is_dry: arguments.dry_run,
+    };
+    let mut all = Vec::new();
+    for ended in found {
+        let outcome = restorer.restore(&ended).await;
+        all.push((ended, outcome));
+    }
+    say(arguments.print.output, &all)?;
+    let is_asked_for = !arguments.containers.is_empty();
+    let has_failed = all.iter().any(|(_, outcome)| match outcome {
+        Outcome::Failed(_) => true,
+        Outcome::Denied(_) | Outcome::Removed => is_asked_for,
+        _ => false,
+    });
+    Ok(if has_failed || !missing.is_empty() {
+        NO
+    } else {
+        FINE
+    })
+}
+
+/// The list in force and what is known of containers, as the controller wrote it down; else the file,
+/// and nothing.
+async fn known(arguments: &Arguments) -> Result<(LoadedList, Remembrance), Failure> {
+    let directory = arguments.state_dir.clone();
+    let directory = directory.or_else(|| state_beside(&arguments.audit_log));
+    if let Some(directory) = directory {
+        let unreadable = |error| Failure::bad_usage(format!("{}: {error}", directory.display()));
+        let accepted = state::accepted(&directory).map_err(unreadable)?;
+        if let Some(accepted) = accepted {
+            let remembered = state::remembered(&directory).map_err(unreadable)?;
+            return Ok((accepted.list, remembered));
+        }
+    }
+    let list = one_shot::load(&arguments.list.path()).await?;
+    Ok((list, Remembrance::new()))
+}
+
+fn say(output: Output, all: &[(Ended, Outcome)]) -> Result<(), Failure> {
+    if output == Output::Json {
+        let views = all.iter().map(|(ended, outcome)| {
+            let mut view = json!(ended);
+            if let (Some(view), Some(outcome)) = (view.as_object_mut(), json!(outcome).as_object())
+            {
+                view.extend(outcome.clone());
+            }
+            view
+        });
+        return table::say_json(&views.collect::<Vec<_>>());
+    }
+    if all.is_empty() {
+        table::say("nothing on record was ended");
+        return Ok(());
+    }
+    let rows = all.iter().map(|(ended, outcome)| {
+        let cells = [
+            ended.container_id.short().to_owned(),
+            ended.container_name.clone().unwrap_or_default(),
+            ended.image.clone().unwrap_or_default(),
+            ended.ended_at.strftime("%F %T").to_string(),
+            sentence(outcome),
+        ];
+        (None, cells.to_vec())
+    });
+    table::say_rows(
+        &["CONTAINER ID", "NAME", "IMAGE", "ENDED", "NOW"],
+        rows.collect(),
+    );
+    let started = all
+        .iter()
+        .filter(|(_, outcome)| matches!(outcome, Outcome::Started | Outcome::Resumed));
+    note(&format!(
+        "{} started again",
+        counted(started.count(), "container")
+    ));
+    Ok(())
+}
+
+fn sentence(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Started => "started".to_owned(),
+        Outcome::Resumed => "resumed".to_owned(),
+        Outcome::WouldStart => "would be started".to_owned(),
+        Outcome::RanSince => "left alone: it runs, or has run since".to_owned(),
+        Outcome::Removed => "gone: it was removed".to_owned(),
+        Outcome::Denied(detail) => format!("left alone, it is denied: {detail}"),
+        Outcome::Failed(error) => format!("failed: {error}"),
+    }
+}

@@ -1,0 +1,346 @@
+//! A change that would end too much of what runs is held back until someone accepts exactly that.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+mod support;
+
+use serde_json::Value;
+use std::path::Path;
+use support::{Builder, Engine, Life, SOON, Warden, dockwarden, eventually};
+
+/// Allows `shop` and `db`.
+const GOOD: &str = "version = 1\n[[allow]]\nimage = [\"shop:1\", \"db:1\"]\n";
+/// Allows `db` alone: ends six of eight.
+const BAD: &str = "version = 1\n[[allow]]\nimage = \"db:1\"\n";
+
+/// Six containers of one kind and two of another, under a list that allows both.
+struct Shop {
+    engine: Engine,
+    lives: Vec<Life>,
+}
+
+impl Shop {
+    fn open() -> Self {
+        let engine = Engine::start();
+        engine.image("shop:1");
+        engine.image("db:1");
+        engine.image("evil:1");
+        let kinds = ["shop:1"; 6].into_iter().chain(["db:1"; 2]);
+        let lives = kinds.map(|image| engine.run_life(&[], image)).collect();
+        Self { engine, lives }
+    }
+
+    fn warden(&self, list: &str) -> Builder {
+        let warden = Warden::on(&self.engine).allowlist(list);
+        let state = warden.dir().join("state");
+        warden.args(["--resync", "1s", "--state-dir", state.to_str().unwrap()])
+    }
+
+    fn is_whole(&self) {
+        self.engine.assert_same(&self.lives);
+    }
+
+    /// Enforcement goes on: what no list allows is ended.
+    fn ends_evil(&self) {
+        let evil = self.engine.run(&[], "evil:1", &[]);
+        self.engine.wait_until_dead(&evil, SOON);
+    }
+
+    fn shops_are_ended(&self) {
+        for life in &self.lives[..6] {
+            self.engine.wait_until_dead(&life.id, SOON);
+        }
+        self.engine.assert_same(&self.lives[6..]);
+    }
+}
+
+/// What `/allowlist` says of a held list.
+fn held(warden: &Warden) -> Value {
+    eventually("a list is held", SOON, || {
+        let held = warden.get_json("/allowlist")["held"].clone();
+        (!held.is_null()).then_some(held)
+    })
+}
+
+fn hash(list: &str, dir: &Path) -> String {
+    let file = dir.join("hashed.toml");
+    std::fs::write(&file, list).unwrap();
+    let output = dockwarden(["check", file.to_str().unwrap(), "--output", "json"]);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    answer["hash"].as_str().unwrap().to_owned()
+}
+
+fn accepting(list: &str, hash: &str) -> String {
+    list.replace(
+        "version = 1\n",
+        &format!("version = 1\nguard = {{ accept = \"{hash}\" }}\n"),
+    )
+}
+
+#[test]
+fn a_list_that_would_end_six_of_eight_is_held_until_its_hash_is_accepted() {
+    let shop = Shop::open();
+    let warden = shop.warden(GOOD).start();
+    warden.wait_ready();
+    let in_force = warden.get_json("/allowlist")["hash"].clone();
+    warden.write_list_by_rename(BAD);
+    let held = held(&warden);
+    let wanted = hash(BAD, warden.dir());
+    assert_eq!(held["hash"], *wanted, "{held}");
+    assert_eq!(
+        (&held["running"], &held["error"]),
+        (&8.into(), &Value::Null)
+    );
+    let mut named: Vec<_> = held["would_end"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["container_id"].as_str().unwrap().to_owned())
+        .collect();
+    let mut shops: Vec<_> = shop.lives[..6].iter().map(|life| life.id.clone()).collect();
+    named.sort();
+    shops.sort();
+    assert_eq!(named, shops);
+
+    // It says so everywhere, and the other list is in force.
+    assert_eq!(warden.get_json("/allowlist")["hash"], in_force);
+    assert_eq!(warden.metric("dockwarden_allowlist_held"), 1.0);
+    assert_eq!(
+        warden.metric("dockwarden_allowlist_reloads_total{outcome=\"held\"}"),
+        1.0
+    );
+    assert_eq!(warden.get_json("/readyz")["allowlist_held"], *wanted);
+    assert!(warden.get("/").body.contains(&wanted));
+    warden.wait_for_log(|line| line.contains(&wanted) && line.contains("held"), SOON);
+    warden.wait_for_sweeps(2);
+    shop.is_whole();
+    shop.ends_evil();
+
+    // Another list's hash, or that of the one in force, accepts nothing.
+    for wrong in ["0".repeat(64), in_force.as_str().unwrap().to_owned()] {
+        let before = warden.metric("dockwarden_allowlist_reloads_total{outcome=\"held\"}");
+        warden.write_list_by_rename(&accepting(BAD, &wrong));
+        eventually("it is held again", SOON, || {
+            warden.metric("dockwarden_allowlist_reloads_total{outcome=\"held\"}") > before
+        });
+        warden.wait_for_sweeps(2);
+        shop.is_whole();
+    }
+    // Nor does its hash accept yet another list.
+    let other = BAD.replace("db:1", "db:2");
+    let before = warden.metric("dockwarden_allowlist_reloads_total{outcome=\"held\"}");
+    warden.write_list_by_rename(&accepting(&other, &wanted));
+    eventually("the other one is held", SOON, || {
+        warden.metric("dockwarden_allowlist_reloads_total{outcome=\"held\"}") > before
+    });
+    warden.wait_for_sweeps(2);
+    shop.is_whole();
+
+    warden.write_list_by_rename(BAD);
+    eventually("it is held again", SOON, || {
+        warden.get_json("/allowlist")["held"]["hash"] == *wanted
+    });
+    let list = warden.list_path();
+    let output = dockwarden(["check", "--accept", list.to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    shop.shops_are_ended();
+    assert_eq!(warden.get_json("/allowlist")["hash"], *wanted);
+    assert_eq!(warden.get_json("/allowlist")["held"], Value::Null);
+    assert_eq!(warden.metric("dockwarden_allowlist_held"), 0.0);
+}
+
+#[test]
+fn a_held_list_that_is_taken_back_leaves_nothing_behind() {
+    let shop = Shop::open();
+    let warden = shop.warden(GOOD).start();
+    warden.wait_ready();
+    warden.write_list_by_rename(BAD);
+    held(&warden);
+    warden.write_list_by_rename(GOOD);
+    eventually("nothing is held", SOON, || {
+        warden.get_json("/allowlist")["held"].is_null()
+    });
+    assert_eq!(warden.metric("dockwarden_allowlist_held"), 0.0);
+    warden.wait_for_sweeps(2);
+    shop.is_whole();
+}
+
+#[test]
+fn a_small_change_is_never_held() {
+    let shop = Shop::open();
+    let warden = shop.warden(GOOD).start();
+    warden.wait_ready();
+    // Two of eight, and four of eight: one is too small a share, the other neither.
+    warden.write_list_by_rename("version = 1\n[[allow]]\nimage = \"shop:1\"\n");
+    for life in &shop.lives[6..] {
+        shop.engine.wait_until_dead(&life.id, SOON);
+    }
+    shop.engine.assert_same(&shop.lives[..6]);
+    assert_eq!(warden.metric("dockwarden_allowlist_held"), 0.0);
+    assert_eq!(
+        warden.metric("dockwarden_allowlist_reloads_total{outcome=\"held\"}"),
+        0.0
+    );
+
+    // All that runs, and less than `min`.
+    for life in &shop.lives[..2] {
+        shop.engine.docker_ok(&["kill", &life.id]);
+    }
+    warden.write_list_by_rename("version = 1\nallow-nothing = true\n");
+    for life in &shop.lives[2..6] {
+        shop.engine.wait_until_dead(&life.id, SOON);
+    }
+    assert_eq!(
+        warden.metric("dockwarden_allowlist_reloads_total{outcome=\"held\"}"),
+        0.0
+    );
+}
+
+#[test]
+fn the_list_in_force_says_what_is_too_much() {
+    let shop = Shop::open();
+    let strict = GOOD.replace("[[allow]]", "guard = { share = 0, min = 1 }\n[[allow]]");
+    let warden = shop.warden(GOOD).start();
+    warden.wait_ready();
+    // Another guard is no other list: it is in force at once.
+    warden.write_list_by_rename(&strict);
+    eventually("the guard is in force", SOON, || {
+        warden.get_json("/allowlist")["list"]["guard"]["min"] == 1
+    });
+    let loose = "version = 1\nguard = { share = 1 }\n[[allow]]\nimage = \"shop:1\"\n";
+    warden.write_list_by_rename(loose);
+    assert_eq!(held(&warden)["would_end"].as_array().unwrap().len(), 2);
+    warden.wait_for_sweeps(2);
+    shop.is_whole();
+}
+
+#[test]
+fn the_end_of_audit_mode_is_weighed_and_that_of_audit_until_is_not() {
+    let shop = Shop::open();
+    let audit = BAD.replace("[[allow]]", "mode = \"audit\"\n[[allow]]");
+    let warden = shop.warden(&audit).start();
+    warden.wait_ready();
+    warden.write_list_by_rename(BAD);
+    assert_eq!(held(&warden)["would_end"].as_array().unwrap().len(), 6);
+    warden.wait_for_sweeps(2);
+    shop.is_whole();
+    assert_eq!(warden.get_json("/readyz")["mode"], "audit");
+
+    let now = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3);
+    let until = format!("audit-until = {now}\n[[allow]]");
+    warden.write_list_by_rename(&BAD.replace("[[allow]]", &until));
+    shop.shops_are_ended();
+    assert!(jiff::Timestamp::now() >= now, "not before its time");
+}
+
+#[test]
+fn a_restart_with_a_bad_or_another_file_enforces_the_accepted_list() {
+    let shop = Shop::open();
+    let mut warden = shop.warden(GOOD).start();
+    warden.wait_ready();
+    let accepted = warden.get_json("/allowlist")["hash"].clone();
+    for (what, text) in [
+        ("cut off", "version = 1\n[[all"),
+        ("empty", ""),
+        ("another list", BAD),
+        (
+            "one that allows nothing",
+            "version = 1\nallow-nothing = true\n",
+        ),
+    ] {
+        warden.sigkill();
+        warden.write_list_by_rename(text);
+        warden.restart();
+        warden.wait_ready();
+        let answer = warden.get_json("/allowlist");
+        assert_eq!(answer["hash"], accepted, "{what}");
+        assert_eq!(warden.get_json("/readyz")["enforcing"], true, "{what}");
+        if text.contains("allow") {
+            held(&warden);
+        } else {
+            assert!(answer["error"]["message"].is_string(), "{what}: {answer}");
+        }
+        warden.wait_for_sweeps(2);
+        shop.is_whole();
+        shop.ends_evil();
+    }
+    // No file at all.
+    warden.sigkill();
+    std::fs::remove_file(warden.list_path()).unwrap();
+    warden.restart();
+    warden.wait_ready();
+    assert_eq!(warden.get_json("/allowlist")["hash"], accepted);
+    shop.ends_evil();
+    // And a good one again, which is accepted.
+    warden.sigkill();
+    warden.write_list_by_rename(&accepting(BAD, &hash(BAD, warden.dir())));
+    warden.restart();
+    shop.shops_are_ended();
+}
+
+#[test]
+fn audit_mode_that_is_no_longer_asked_for_is_weighed() {
+    let shop = Shop::open();
+    let audit = shop.warden(BAD).args(["--mode", "audit"]).start();
+    audit.wait_ready();
+    audit.wait_for_sweeps(2);
+    shop.is_whole();
+    let state = audit.dir().join("state");
+    audit.sigterm();
+    let list = audit.list_path();
+    // The same state and the same list, without the option.
+    let warden = Warden::on(&shop.engine)
+        .allowlist(&std::fs::read_to_string(&list).unwrap())
+        .args(["--resync", "1s", "--state-dir", state.to_str().unwrap()])
+        .start();
+    warden.wait_ready();
+    assert_eq!(held(&warden)["would_end"].as_array().unwrap().len(), 6);
+    assert_eq!(warden.get_json("/readyz")["mode"], "audit");
+    warden.wait_for_sweeps(2);
+    shop.is_whole();
+    let output = dockwarden(["check", "--accept", warden.list_path().to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    shop.shops_are_ended();
+}
+
+#[test]
+fn with_the_engine_away_a_change_is_held_until_it_answers() {
+    let shop = Shop::open();
+    let warden = shop.warden(GOOD).start();
+    warden.wait_ready();
+    shop.engine.pause_dockerd();
+    warden.write_list_by_rename(BAD);
+    // Whether it is found to be away before or while it is asked.
+    let held_for_now = held(&warden);
+    assert!(held_for_now["error"].is_string(), "{held_for_now}");
+    shop.engine.resume_dockerd();
+    eventually("it is weighed", SOON, || {
+        let held = warden.get_json("/allowlist")["held"].clone();
+        (held["would_end"].as_array().map(Vec::len) == Some(6)).then_some(())
+    });
+    warden.wait_for_sweeps(2);
+    shop.is_whole();
+
+    shop.engine.pause_dockerd();
+    let harmless = GOOD.replace("db:1\"", "db:1\", \"more:1\"");
+    warden.write_list_by_rename(&harmless);
+    held(&warden);
+    shop.engine.resume_dockerd();
+    eventually("it is in force", SOON, || {
+        warden.get_json("/allowlist")["hash"] == *hash(&harmless, warden.dir())
+    });
+    shop.is_whole();
+}
+
+#[test]
+fn the_first_start_ever_enforces_what_is_written() {
+    let shop = Shop::open();
+    let warden = shop.warden(BAD).start();
+    shop.shops_are_ended();
+    assert_eq!(warden.metric("dockwarden_allowlist_held"), 0.0);
+}

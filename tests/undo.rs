@@ -1,0 +1,256 @@
+//! What was ended stays dead, and comes back as it was when a list allows it again.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+mod support;
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use support::{Builder, Engine, SOON, Warden, dockwarden, eventually};
+
+const GOOD: &str = "version = 1\n[[allow]]\nimage = \"good:1\"\n";
+const BOTH: &str = "version = 1\n[[allow]]\nimage = [\"good:1\", \"bad:1\"]\n";
+
+fn engine() -> Engine {
+    let engine = Engine::start();
+    engine.image("good:1");
+    engine.image("bad:1");
+    engine
+}
+
+/// A warden with an audit log, and its state beside that.
+fn warden(engine: &Engine, list: &str) -> (Builder, PathBuf) {
+    let warden = Warden::on(engine).allowlist(list);
+    let log = warden.dir().join("audit.jsonl");
+    let arguments = ["--resync", "1s", "--audit-log", log.to_str().unwrap()];
+    (warden.args(arguments), log)
+}
+
+fn policy(engine: &Engine, id: &str) -> String {
+    let policy = &engine.inspect(id)["HostConfig"]["RestartPolicy"];
+    let name = policy["Name"].as_str().unwrap();
+    match policy["MaximumRetryCount"].as_u64().unwrap() {
+        0 => name.to_owned(),
+        most => format!("{name}:{most}"),
+    }
+}
+
+fn wait_for_policy(engine: &Engine, id: &str, wanted: &str) {
+    eventually(&format!("{id} has the policy {wanted}"), SOON, || {
+        (policy(engine, id) == wanted).then_some(())
+    });
+}
+
+fn restore(engine: &Engine, log: &Path, arguments: &[&str]) -> (Output, Vec<Value>) {
+    let host = engine.host();
+    let log = log.to_str().unwrap();
+    let mut all = vec!["restore", "--engine", &host, "--audit-log", log];
+    all.extend(["--output", "json"]);
+    all.extend(arguments);
+    let output = dockwarden(all);
+    let rows = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    (output, rows)
+}
+
+const POLICIES: &[&str] = &["always", "unless-stopped", "on-failure", "on-failure:5"];
+
+#[test]
+fn what_was_ended_does_not_start_with_the_engine() {
+    let engine = engine();
+    let (warden, _) = warden(&engine, GOOD);
+    let warden = warden.start();
+    warden.wait_ready();
+    let bad: Vec<_> = POLICIES
+        .iter()
+        .map(|policy| engine.run(&["--restart", policy], "bad:1", &[]))
+        .collect();
+    let good = engine.run(&["--restart", "always"], "good:1", &[]);
+    for (id, policy) in bad.iter().zip(POLICIES) {
+        let record = warden.wait_for_verdict(id, "denied");
+        assert_eq!(record["restart_policy"], *policy, "{record:#}");
+        wait_for_policy(&engine, id, "no");
+    }
+    let starts: Vec<_> = bad.iter().map(|id| engine.life(id).started_at).collect();
+    engine.restart_dockerd();
+    warden.wait_ready();
+    eventually("the allowed one runs again", SOON, || {
+        engine.state(&good).as_deref() == Some("running")
+    });
+    assert_eq!(policy(&engine, &good), "always");
+    warden.wait_for_sweeps(2);
+    for (id, start) in bad.iter().zip(starts) {
+        assert_eq!(engine.life(id).started_at, start, "{id} has started again");
+    }
+}
+
+#[test]
+fn what_is_denied_and_does_not_run_is_kept_from_it() {
+    let engine = engine();
+    let stopped = engine.run(&["--restart", "always"], "bad:1", &[]);
+    engine.docker_ok(&["kill", &stopped]);
+    let created = engine.create(&["--restart", "always"], "bad:1", &[]);
+    let allowed = engine.create(&["--restart", "always"], "good:1", &[]);
+    let (warden, _) = warden(&engine, GOOD);
+    let warden = warden.start();
+    warden.wait_ready();
+    wait_for_policy(&engine, &stopped, "no");
+    wait_for_policy(&engine, &created, "no");
+    // Whoever gives it back gets nowhere.
+    engine.docker_ok(&["update", "--restart", "unless-stopped", &stopped]);
+    wait_for_policy(&engine, &stopped, "no");
+    assert_eq!(policy(&engine, &allowed), "always");
+
+    // What it was given last is what it gets back.
+    warden.write_list_by_rename(BOTH);
+    wait_for_policy(&engine, &stopped, "unless-stopped");
+    wait_for_policy(&engine, &created, "always");
+    assert_eq!(engine.state(&stopped).as_deref(), Some("exited"));
+}
+
+#[test]
+fn what_is_frozen_keeps_no_policy_either() {
+    let engine = engine();
+    let (warden, log) = warden(
+        &engine,
+        &GOOD.replace("[[allow]]", "action = \"pause\"\n[[allow]]"),
+    );
+    let warden = warden.start();
+    warden.wait_ready();
+    let bad = engine.run(&["--restart", "always"], "bad:1", &[]);
+    wait_for_policy(&engine, &bad, "no");
+    assert_eq!(engine.state(&bad).as_deref(), Some("paused"));
+    let pid = engine.life(&bad).pid;
+    warden.write_list_by_rename(&BOTH.replace("[[allow]]", "action = \"pause\"\n[[allow]]"));
+    wait_for_policy(&engine, &bad, "always");
+    let (output, rows) = restore(&engine, &log, &[]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        (rows.len(), &rows[0]["outcome"]),
+        (1, &"resumed".into()),
+        "{rows:#?}"
+    );
+    let life = engine.life(&bad);
+    assert_eq!(
+        (&*life.state, life.pid),
+        ("running", pid),
+        "the same process"
+    );
+}
+
+#[test]
+fn audit_mode_and_keep_dead_false_touch_no_policy() {
+    let engine = engine();
+    let dead = engine.create(&["--restart", "always"], "bad:1", &[]);
+    for key in ["mode = \"audit\"", "keep-dead = false"] {
+        let (warden, _) = warden(
+            &engine,
+            &GOOD.replace("[[allow]]", &format!("{key}\n[[allow]]")),
+        );
+        let warden = warden.start();
+        warden.wait_ready();
+        let bad = engine.run(&["--restart", "always"], "bad:1", &[]);
+        warden.wait_for_verdict(&bad, "denied");
+        warden.wait_for_sweeps(2);
+        assert_eq!(policy(&engine, &dead), "always", "{key}");
+        assert_eq!(policy(&engine, &bad), "always", "{key}");
+        warden.sigterm();
+        engine.docker_ok(&["rm", "-f", &bad]);
+    }
+}
+
+#[test]
+fn what_a_wrong_list_ended_comes_back_with_its_restart_policy() {
+    let engine = engine();
+    let (warden, log) = warden(&engine, BOTH);
+    let mut warden = warden.start();
+    warden.wait_ready();
+    let bad: Vec<_> = POLICIES
+        .iter()
+        .map(|policy| {
+            engine.run(
+                &["--restart", policy, "--name", &policy.replace(':', "-")],
+                "bad:1",
+                &[],
+            )
+        })
+        .collect();
+    let stays = engine.run_life(&[], "good:1");
+    for id in &bad {
+        warden.wait_for_verdict(id, "allowed");
+    }
+    warden.write_list_by_rename(GOOD);
+    for id in &bad {
+        engine.wait_until_dead(id, SOON);
+        wait_for_policy(&engine, id, "no");
+    }
+    // What is still denied is not started, and neither is what nobody ended.
+    let (output, rows) = restore(&engine, &log, &[]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(rows.len(), 4, "{rows:#?}");
+    assert!(
+        rows.iter().all(|row| row["outcome"] == "denied"),
+        "{rows:#?}"
+    );
+    let (output, _) = restore(&engine, &log, &["always"]);
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "it was asked for: {output:?}"
+    );
+    let (output, _) = restore(&engine, &log, &["nobody"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+
+    // It is known after a restart of dockwarden, too.
+    warden.sigkill();
+    warden.restart();
+    warden.wait_ready();
+    warden.write_list_by_rename(BOTH);
+    for (id, wanted) in bad.iter().zip(POLICIES) {
+        wait_for_policy(&engine, id, wanted);
+        assert_eq!(engine.state(id).as_deref(), Some("exited"));
+    }
+    let (output, rows) = restore(&engine, &log, &["--dry-run"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        rows.iter().all(|row| row["outcome"] == "would-start"),
+        "{rows:#?}"
+    );
+    let (output, rows) = restore(&engine, &log, &["always", "on-failure-5"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(rows.len(), 2, "{rows:#?}");
+    let (output, rows) = restore(&engine, &log, &["--since", "1h"]);
+    assert!(output.status.success(), "{output:?}");
+    let count = |outcome: &str| rows.iter().filter(|row| row["outcome"] == outcome).count();
+    assert_eq!((count("started"), count("ran-since")), (2, 2), "{rows:#?}");
+    for (id, wanted) in bad.iter().zip(POLICIES) {
+        assert_eq!(engine.state(id).as_deref(), Some("running"), "{id}");
+        assert_eq!(policy(&engine, id), *wanted);
+    }
+    engine.assert_same(&[stays]);
+}
+
+#[test]
+fn restore_puts_the_policy_back_where_no_controller_does() {
+    let engine = engine();
+    let (warden, log) = warden(&engine, GOOD);
+    let warden = warden.start();
+    warden.wait_ready();
+    let bad = engine.run(&["--restart", "on-failure:3"], "bad:1", &[]);
+    wait_for_policy(&engine, &bad, "no");
+    warden.sigterm();
+    // Without its state the log alone knows.
+    std::fs::remove_dir_all(log.with_file_name("dockwarden-state")).unwrap();
+    let list = log.with_file_name("both.toml");
+    std::fs::write(&list, BOTH).unwrap();
+    let (output, rows) = restore(&engine, &log, &["--allowlist", list.to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(rows[0]["outcome"], "started", "{rows:#?}");
+    assert_eq!(policy(&engine, &bad), "on-failure:3");
+    assert_eq!(engine.state(&bad).as_deref(), Some("running"));
+}

@@ -147,7 +147,7 @@ impl Metrics {
             rules_expiring: make.gauge("rules_expiring", "Rules that expire within seven days")?,
             audit_write_errors: make.counter(
                 "audit_write_errors_total",
-                "Audit records that could not be written",
+                "Audit records that could not be written at once, and syncs and rotations that failed",
             )?,
             http_request_duration: make.histograms(
                 "http_request_duration_seconds",

@@ -122,7 +122,6 @@ impl Attendance<'_> {
             container_name: container.name.clone(),
             restart_policy: policy.to_string(),
             previous: previous.to_string(),
-            error: None,
         });
         Ok(())
     }

@@ -160,27 +160,10 @@ pub fn tell_happening(what: &What) {
             container_name,
             restart_policy,
             previous,
-            error,
         } => {
             let id = container_id.short();
             let name = container_name.as_deref().unwrap_or_default();
-            match error {
-                None => tracing::warn!(
-                    id,
-                    name,
-                    restart_policy,
-                    previous,
-                    "restart policy was changed"
-                ),
-                Some(error) => tracing::error!(
-                    id,
-                    name,
-                    restart_policy,
-                    previous,
-                    error,
-                    "restart policy was not changed"
-                ),
-            }
+            tracing::info!(id, name, restart_policy, previous, "restart policy was set");
         }
     }
 }
@@ -224,11 +207,16 @@ fn tell_list(change: &ListChange) {
             error,
             "allowlist was not taken; the last good one stays in force"
         ),
+        ListOutcome::LastAccepted if error.is_none() => tracing::warn!(
+            hash,
+            rules,
+            "the last accepted allowlist came into force; the file's is weighed first"
+        ),
         ListOutcome::LastAccepted => tracing::error!(
             hash,
             rules,
             error,
-            "the last accepted allowlist came into force in the place of the file"
+            "the last accepted allowlist came into force; the file can't be used"
         ),
     }
 }

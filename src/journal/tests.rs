@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -289,6 +289,15 @@ fn a_rotation_that_is_cut_short_at_any_rename_loses_and_doubles_nothing() {
     assert!(rotations > 8, "{rotations}");
 }
 
+/// Says that it is over, also where the writer failed.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn readers_miss_and_double_nothing_while_files_are_rotated() {
     const RECORDS: u64 = 3_000;
@@ -300,11 +309,12 @@ fn readers_miss_and_double_nothing_while_files_are_rotated() {
     let mut log = place.open(rotation);
     append(&mut log, 1);
     let written = AtomicU64::new(1);
+    let is_over = AtomicBool::new(false);
     let searches = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                while written.load(Ordering::SeqCst) < RECORDS {
+                while !is_over.load(Ordering::SeqCst) {
                     let before = written.load(Ordering::SeqCst);
                     let found = place.numbers();
                     let newest = found.first().copied().unwrap_or_default();
@@ -321,10 +331,11 @@ fn readers_miss_and_double_nothing_while_files_are_rotated() {
         }
         scope.spawn(|| {
             // Whoever else wants to write is refused at every moment.
-            while written.load(Ordering::SeqCst) < RECORDS {
+            while !is_over.load(Ordering::SeqCst) {
                 assert!(Appender::open(&place.path, rotation).is_err());
             }
         });
+        let _over = Over(&is_over);
         for seq in 2..=RECORDS {
             append(&mut log, seq);
             written.store(seq, Ordering::SeqCst);

@@ -73,8 +73,6 @@ pub enum What {
         restart_policy: String,
         /// The one that it had.
         previous: String,
-        /// The engine's words where it refused.
-        error: Option<String>,
     },
 }
 
@@ -135,7 +133,8 @@ pub enum ListOutcome {
     Held,
     /// It is kept out: it is no valid list.
     Invalid,
-    /// It came into force at the start in the place of the file, being the last one accepted.
+    /// It came into force at the start in the place of the file, being the last one accepted: the
+    /// file's is no valid list, or is weighed first.
     LastAccepted,
 }
 

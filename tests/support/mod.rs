@@ -44,7 +44,6 @@ pub use eventually::{Settled, eventually};
 pub use holding::HoldingProxy;
 pub use http::{Response, Stream};
 pub use observe::{Life, SOON};
-pub use proxy::TcpProxy;
 pub use proxy::{Answer, Fault, TcpProxy};
 pub use random::Random;
 pub use registry::Registry;

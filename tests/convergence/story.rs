@@ -98,7 +98,7 @@ fn run(random: &mut Random) -> Step {
         is_web: random.chance(60),
         has_label: random.chance(50),
         uses_network: random.chance(20),
-        policy: *random.pick::<&str>(&["no", "no", "always", "on-failure"]),
+        policy: random.pick::<&str>(&["no", "no", "always", "on-failure"]),
         only_created: random.chance(10),
     }
 }

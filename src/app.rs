@@ -100,10 +100,6 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let metrics = Metrics::new().map_err(|error| Failure::Internal(error.into()))?;
     let (candidates, receiver) = mpsc::channel(4);
     let (reload, first) = Reload::open(settings.allowlist.clone(), candidates).await;
-    let state = begin::open_state(&settings)?;
-    let accepted = state.as_deref().and_then(begin::last_accepted);
-    let now = jiff::Timestamp::now();
-    let beginning = Beginning::of(first, accepted, settings.audit_only, now)?;
     // Nothing is done to any container before it is certain that this process can serve.
     let listener = TcpListener::bind(&settings.listen)
         .await
@@ -122,6 +118,10 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     if daemon.settings.role.enforces() {
         daemon.open_journal()?;
     }
+    let state = begin::open_state(&daemon.settings)?;
+    let accepted = state.as_deref().and_then(begin::last_accepted);
+    let (audit_only, now) = (daemon.settings.audit_only, jiff::Timestamp::now());
+    let beginning = Beginning::of(first, accepted, audit_only, now)?;
     daemon.happened(daemon.life(Life::Started, None, None));
     daemon.happened(What::Allowlist(beginning.list_change()));
     let wanted = beginning.wanted.clone();

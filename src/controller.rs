@@ -70,9 +70,16 @@ struct Context {
     /// The same for what has time: nothing that runs is waiting for it.
     leisure: Slots,
     seats: Seats,
-    /// How often the engine was connected.
+    /// How often the engine was connected or lost.
     connections: AtomicU64,
     shutdown: CancellationToken,
+}
+
+impl Context {
+    /// A number for the present connection to the engine, or for there being none.
+    fn connection(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
 }
 
 /// What a controller is built from.
@@ -277,6 +284,9 @@ impl Controller {
                 error: Some(reason.to_owned()),
             });
         }
+        if self.connected {
+            self.context.connections.fetch_add(1, Ordering::Relaxed);
+        }
         self.connected = false;
         self.told_away = true;
         self.publish();
@@ -314,9 +324,10 @@ impl Controller {
             .began
             .map(|began| began.duration_since(change.time))
             .is_some_and(|before| before.is_positive() && before < HISTORY);
+        let connection = self.context.connection();
         let tracked = self.tracked(&change.id);
         if !is_history {
-            tracked.subject.note(change);
+            tracked.subject.note(change, connection);
             if matches!(change.kind, ChangeKind::Die | ChangeKind::Destroy) {
                 self.context.seats.vacate(&change.id);
             }

@@ -66,8 +66,8 @@ const ROWS: &[(&str, &str)] = &[
     ("29 name", "the namespaces of whoever comes by that name"),
 ];
 
-/// Rows that wait for something to be built.
-const LATER: &[(&str, &str)] = &[("18", "a list that ends everything: `guard`")];
+/// Rows that have a test file of their own.
+const ELSEWHERE: &[(&str, &str)] = &[("18", "a list that ends everything: tests/guard.rs")];
 
 /// Allows `good:1` and nothing else.
 const LIST: &str = r#"

@@ -2,7 +2,6 @@
 //! until it is settled. At most one task attends to a container at a time.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -102,7 +101,7 @@ impl Attendance<'_> {
         // Over a connection that was lost, a start may have gone unheard.
         let life = (
             self.started_at,
-            self.context.connections.load(Ordering::Relaxed),
+            self.context.connection(),
         );
         if self.history.looked_at_life != life {
             self.history.looked_at_life = life;

@@ -3,11 +3,10 @@
 //! An event tells which exec was started, and a label can forge that: so the exec has to be this
 //! container's, and its image's own health check, or it is foreign.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
 use super::attend::Attendance;
+use super::subject::ToldExec;
 use crate::allowlist::{Question, Verdict};
 use crate::container::Container;
 use crate::engine::{EngineError, Exec, Inspection};
@@ -42,18 +41,16 @@ impl Attendance<'_> {
         };
         let mut foreign = None;
         for told in &self.history.execs {
-            foreign = self.foreign(container, told.as_ref(), &inspection).await?;
+            foreign = self.foreign(container, told, &inspection).await?;
             if foreign.is_some() {
                 break;
             }
         }
         if self.trigger != Trigger::Exec && foreign.is_none() {
             for id in &inspection.execs {
-                let id = Arc::from(id.as_str());
-                match self.context.engine.exec(&id).await {
+                match self.context.engine.exec(id).await {
                     Ok(exec) if exec.has_started => {
-                        foreign =
-                            foreign.or(self.foreign(container, Some(&id), &inspection).await?);
+                        foreign = foreign.or(self.program_if_foreign(container, &exec, &inspection));
                     }
                     // Word of its start comes with an event of its own.
                     Ok(_) | Err(EngineError::NotFound) => {}
@@ -81,27 +78,37 @@ impl Attendance<'_> {
         }
     }
 
-    /// The program of an exec, where that is foreign.
+    /// The program of an exec that was told of, where that is foreign.
     async fn foreign(
         &self,
         container: &Container,
-        id: Option<&Arc<str>>,
+        told: &ToldExec,
         inspection: &Inspection,
     ) -> Result<Option<String>, EngineError> {
         let unknown = || Some("a program".to_owned());
-        let Some(id) = id else {
+        let Some(id) = &told.id else {
             return Ok(unknown());
         };
-        let exec = match self.context.engine.exec(id).await {
-            Ok(exec) => exec,
-            Err(EngineError::NotFound) => return Ok(unknown()),
-            Err(error) => return Err(error),
-        };
+        match self.context.engine.exec(id).await {
+            Ok(exec) => Ok(self.program_if_foreign(container, &exec, inspection)),
+            // An engine that was started again has forgotten them all, health checks included.
+            Err(EngineError::NotFound) if self.context.connection() != told.connection => Ok(None),
+            Err(EngineError::NotFound) => Ok(unknown()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn program_if_foreign(
+        &self,
+        container: &Container,
+        exec: &Exec,
+        inspection: &Inspection,
+    ) -> Option<String> {
         let is_own = exec.container_id == container.id.as_str()
             && self.history.memory.is_health_check(&exec.command)
             && exec.user == inspection.user
             && !exec.privileged;
-        Ok(if is_own { None } else { Some(program(&exec)) })
+        (!is_own).then(|| program(exec))
     }
 }
 

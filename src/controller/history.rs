@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::subject::ToldExec;
 use crate::allowlist::{Mode, Reason, Verdict};
 use crate::container::{Container, State};
 use crate::decide::{Policy, Step, decide};
@@ -38,7 +39,7 @@ pub(super) struct History {
     /// The last start that was heard of, and the engine's connection, when it was last looked at.
     pub(super) looked_at_life: (Option<Timestamp>, u64),
     /// Execs that were told of and not looked at yet.
-    pub(super) execs: Vec<Option<Arc<str>>>,
+    pub(super) execs: Vec<ToldExec>,
     /// The fields of it that are not known were counted.
     pub(super) told_of_fields: bool,
     /// The restart policy that was taken from it.

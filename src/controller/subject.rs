@@ -38,8 +38,17 @@ pub(super) struct Heard {
     pub(super) is_destroyed: bool,
     /// It runs, and a rule says that it is to be started again when it stops by itself.
     pub(super) is_kept_running: bool,
-    /// Programs that were executed in it, by the execs' ids.
-    execs: Vec<Option<Arc<str>>>,
+    /// Programs that were executed in it.
+    execs: Vec<ToldExec>,
+}
+
+/// Word of a program that was executed in a container.
+#[derive(Clone)]
+pub(super) struct ToldExec {
+    /// The exec's id, where that was told and is not one of too many.
+    pub(super) id: Option<Arc<str>>,
+    /// Over which of the engine's connections.
+    pub(super) connection: u64,
 }
 
 /// A reason to look.
@@ -65,7 +74,7 @@ impl Subject {
     }
 
     /// Takes down when it started and died, by the engine's clock.
-    pub(super) fn note(&self, change: &Change) {
+    pub(super) fn note(&self, change: &Change, connection: u64) {
         let mut heard = self.heard();
         match change.kind {
             ChangeKind::Start if heard.started_at < Some(change.time) => {
@@ -83,8 +92,11 @@ impl Subject {
             // The history that comes with a new connection also tells of lives that are over.
             ChangeKind::ExecStart if Some(change.time) < heard.started_at => {}
             // One that is not looked at in time counts as foreign.
-            ChangeKind::ExecStart if heard.execs.len() >= EXECS_MAX => heard.execs[0] = None,
-            ChangeKind::ExecStart => heard.execs.push(change.exec.clone()),
+            ChangeKind::ExecStart if heard.execs.len() >= EXECS_MAX => heard.execs[0].id = None,
+            ChangeKind::ExecStart => heard.execs.push(ToldExec {
+                id: change.exec.clone(),
+                connection,
+            }),
             ChangeKind::Destroy => {
                 heard.is_destroyed = true;
                 self.wake.notify_one();
@@ -129,7 +141,7 @@ impl Subject {
     }
 
     /// The execs that were told of since they were last taken.
-    pub(super) fn take_execs(&self) -> Vec<Option<Arc<str>>> {
+    pub(super) fn take_execs(&self) -> Vec<ToldExec> {
         std::mem::take(&mut self.heard().execs)
     }
 
@@ -137,10 +149,16 @@ impl Subject {
         self.heard().mark.is_some()
     }
 
-    /// Does what has time, and drops it when there is a reason to look again.
+    /// Does what has time, and drops it when something happened to the container. Another sweep is no
+    /// reason: it would begin the same again.
     pub(super) async fn unless_marked<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let is_urgent = || {
+            let heard = self.heard();
+            let mark = heard.mark.as_ref();
+            mark.is_some_and(|mark| mark.trigger != Trigger::Sweep)
+        };
         let marked = async {
-            while !self.is_marked() {
+            while !is_urgent() {
                 self.wake.notified().await;
             }
         };
@@ -176,7 +194,7 @@ mod tests {
                 kind: *kind,
                 time: Timestamp::from_second(*second).expect("a time"),
                 exec: None,
-            });
+            }, 1);
         }
         subject
     }
@@ -202,7 +220,7 @@ mod tests {
             kind: ExecStart,
             time: Timestamp::from_second(5).expect("a time"),
             exec: None,
-        });
+        }, 1);
         assert_eq!(subject.take_execs().len(), 1);
     }
 }

@@ -1,7 +1,6 @@
 //! A full list: every container is judged by it, and those that must be looked at are marked.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -29,7 +28,7 @@ impl Controller {
         let enforcement = self.context.enforcement.borrow().clone();
         self.sweeps += 1;
         let over = self.take_seats(&listing, &enforcement, now);
-        let connection = self.context.connections.load(Ordering::Relaxed);
+        let connection = self.context.connection();
         for container in listing.containers {
             let id = container.id.clone();
             let tracked = self.tracked(&id);

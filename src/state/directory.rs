@@ -46,12 +46,18 @@ impl StateDirectory {
         &self.path
     }
 
-    /// Opens a directory to write, and makes it where it is not there.
+    /// Opens a directory to write, and makes it where it is not there; what is above it has to be.
     ///
     /// # Errors
     /// When it can't be made or locked, or another process writes it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        fs::create_dir_all(path.join("accepted"))?;
+        // Not those above it: a path that was mistyped is one to be told of.
+        for directory in [path, &path.join("accepted")] {
+            match fs::create_dir(directory) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)

@@ -1,7 +1,7 @@
 //! What came of each dodge: asserted where it happens, and told of in one table at the end.
 
 use crate::support::{Engine, SOON, Warden};
-use crate::{LATER, ROWS, wait_until_shown};
+use crate::{ELSEWHERE, ROWS, wait_until_shown};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -128,8 +128,8 @@ fn print(table: &BTreeMap<&'static str, Told>) -> String {
             let _ = writeln!(text, "    {what:<62} {fate:<21} {reason:<13} {lived:>9}");
         }
     }
-    for (row, about) in LATER {
-        let _ = writeln!(text, "{row}  {about}: later");
+    for (row, about) in ELSEWHERE {
+        let _ = writeln!(text, "{row}  {about}");
     }
     text
 }

@@ -320,6 +320,7 @@ fn what_happens_to_dockwarden_itself_is_on_record() {
     wait_for("engine", 2);
     engine.start_dockerd();
     wait_for("engine", 3);
+    warden.wait_ready();
     let version = warden.get_json("/containers")["engine"]["version"].clone();
     assert!(warden.sigterm().0.success());
     warden.restart();

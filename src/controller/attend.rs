@@ -99,10 +99,7 @@ impl Attendance<'_> {
             self.history.life_is_over();
         }
         // Over a connection that was lost, a start may have gone unheard.
-        let life = (
-            self.started_at,
-            self.context.connection(),
-        );
+        let life = (self.started_at, self.context.connection());
         if self.history.looked_at_life != life {
             self.history.looked_at_life = life;
             self.history.memory.begin_life();

@@ -10,7 +10,7 @@ use super::subject::{Subject, span};
 use crate::allowlist::{Action, Reason, Verdict};
 use crate::backoff::Backoff;
 use crate::container::{Container, State};
-use crate::engine::{Act, Acted, Inspection};
+use crate::engine::{Act, Acted, Inspection, RestartPolicy};
 use crate::journal::Decision;
 use crate::record::{Outcome, Trigger};
 
@@ -134,12 +134,14 @@ impl Attendance<'_> {
             Ok(Ok(inspection)) => inspection,
             _ => Inspection::default(),
         };
-        // The engine takes a signal for one that has just ended, too, and says that it is done.
+        let policy = inspection.restart_policy;
+        // The engine takes a signal for one that has just ended, too, and says that it is done. Where a
+        // policy would have started it again it is: the signal keeps the engine from that.
         let is_killed = inspection.exit_code.is_none_or(|code| code == KILLED);
-        if outcome == Outcome::Done && action == Action::Kill && !is_killed {
+        let was_over = matches!(policy, None | Some(RestartPolicy::No));
+        if outcome == Outcome::Done && action == Action::Kill && !is_killed && was_over {
             outcome = Outcome::EndedItself;
         }
-        let policy = inspection.restart_policy;
         let heard = self.subject.heard().lived();
         let lived = match action {
             Action::Pause => None,

@@ -50,7 +50,8 @@ impl Attendance<'_> {
             for id in &inspection.execs {
                 match self.context.engine.exec(id).await {
                     Ok(exec) if exec.has_started => {
-                        foreign = foreign.or(self.program_if_foreign(container, &exec, &inspection));
+                        foreign =
+                            foreign.or(self.program_if_foreign(container, &exec, &inspection));
                     }
                     // Word of its start comes with an event of its own.
                     Ok(_) | Err(EngineError::NotFound) => {}

@@ -87,9 +87,10 @@ impl Attendance<'_> {
         match policy {
             None | Some(RestartPolicy::No) => {}
             Some(policy) => {
-                // Known before it is gone.
+                // On the disk before it is gone.
                 self.history.restart_policy = Some(policy);
                 self.remember();
+                self.context.ledger.flush().await;
                 self.set_policy(container, RestartPolicy::No, policy)
                     .await?;
             }

@@ -189,12 +189,15 @@ mod tests {
         let id = ContainerId::parse(&"ab".repeat(32)).expect("full id");
         let subject = Subject::new(id.clone());
         for (kind, second) in changes {
-            subject.note(&Change {
-                id: id.clone(),
-                kind: *kind,
-                time: Timestamp::from_second(*second).expect("a time"),
-                exec: None,
-            }, 1);
+            subject.note(
+                &Change {
+                    id: id.clone(),
+                    kind: *kind,
+                    time: Timestamp::from_second(*second).expect("a time"),
+                    exec: None,
+                },
+                1,
+            );
         }
         subject
     }
@@ -215,12 +218,15 @@ mod tests {
         use ChangeKind::{Die, ExecStart, Start};
         let subject = subject(&[(Start, 1), (ExecStart, 2), (Die, 3), (Start, 4)]);
         assert!(subject.take_execs().is_empty());
-        subject.note(&Change {
-            id: subject.id.clone(),
-            kind: ExecStart,
-            time: Timestamp::from_second(5).expect("a time"),
-            exec: None,
-        }, 1);
+        subject.note(
+            &Change {
+                id: subject.id.clone(),
+                kind: ExecStart,
+                time: Timestamp::from_second(5).expect("a time"),
+                exec: None,
+            },
+            1,
+        );
         assert_eq!(subject.take_execs().len(), 1);
     }
 }

@@ -24,6 +24,7 @@ pub async fn keep(
     enforcement: watch::Receiver<Enforcement>,
     resync: Duration,
 ) {
+    ledger.keep();
     let ended = CancellationToken::new();
     tokio::join!(
         async {
@@ -61,14 +62,21 @@ async fn keep_ledger(directory: &Arc<StateDirectory>, ledger: &Ledger, ended: &C
         let is_last = tokio::select! {
             biased;
             () = ended.cancelled() => true,
+            () = ledger.urgent() => false,
             () = ledger.changed() => false,
         };
-        writes.write(directory, CONTAINERS, ledger.all()).await;
+        let (known, waiting) = ledger.take();
+        writes.write(directory, CONTAINERS, known).await;
+        for written in waiting {
+            // Whoever waited may have gone on.
+            let _ = written.send(());
+        }
         if is_last {
             return;
         }
         tokio::select! {
             () = sleep(LEDGER_PAUSE) => {}
+            () = ledger.urgent() => ledger.again(),
             () = ended.cancelled() => {}
         }
     }

@@ -1,10 +1,12 @@
 //! What is known of containers beyond what an engine tells of them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::allowlist::Verdict;
 use crate::container::ContainerId;
@@ -23,11 +25,20 @@ pub struct Remembered {
     pub restart_policy: Option<String>,
 }
 
+/// How long it is waited for what is known to be written down. A disk that hangs must not keep a
+/// container from being looked after.
+const WRITE: Duration = Duration::from_secs(2);
+
 /// What is known of all of them; cloning shares it.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     containers: Arc<Mutex<BTreeMap<ContainerId, Remembered>>>,
     changed: Arc<Notify>,
+    /// Someone waits for it to be written down.
+    urgent: Arc<Notify>,
+    /// Who waits, one sender each.
+    waiting: Arc<Mutex<Vec<oneshot::Sender<()>>>>,
+    is_kept: Arc<AtomicBool>,
 }
 
 impl Ledger {
@@ -87,7 +98,44 @@ impl Ledger {
         }
     }
 
+    /// Returns when all that is known now is written down, or can't be. At once where nobody does that.
+    pub async fn flush(&self) {
+        if !self.is_kept.load(Ordering::Relaxed) {
+            return;
+        }
+        let (written, done) = oneshot::channel();
+        self.waiting().push(written);
+        self.urgent.notify_one();
+        // Late or not at all: whoever waits goes on.
+        let _ = tokio::time::timeout(WRITE, done).await;
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<oneshot::Sender<()>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that someone writes it down.
+    pub(super) fn keep(&self) {
+        self.is_kept.store(true, Ordering::Relaxed);
+    }
+
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    pub(super) async fn urgent(&self) {
+        self.urgent.notified().await;
+    }
+
+    /// Whoever waits still does.
+    pub(super) fn again(&self) {
+        self.urgent.notify_one();
+    }
+
+    /// What is to be written down, and who waits for that.
+    pub(super) fn take(&self) -> (BTreeMap<ContainerId, Remembered>, Vec<oneshot::Sender<()>>) {
+        // Those first: what is known later is written as well.
+        let waiting = std::mem::take(&mut *self.waiting());
+        (self.all(), waiting)
     }
 }

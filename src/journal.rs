@@ -129,23 +129,21 @@ impl Journal {
         host: Option<String>,
         metrics: Metrics,
     ) -> std::io::Result<(Self, Writer)> {
-        let (log, recent, last) = match destination {
-            Destination::Memory => (AuditLog::none(metrics.clone()), Vec::new(), None),
-            Destination::StandardOutput => {
-                (AuditLog::standard_output(metrics.clone()), Vec::new(), None)
-            }
+        let recent = Recent::default();
+        let (log, last) = match destination {
+            Destination::Memory => (AuditLog::none(metrics.clone()), None),
+            Destination::StandardOutput => (AuditLog::standard_output(metrics.clone()), None),
             Destination::File(path, rotation) => {
                 let log = AuditLog::open(path, *rotation, metrics.clone())?;
-                let mut recent = search(path, &Filter::default(), RECENT)?;
-                recent.reverse();
-                (log, recent, search::last(path)?)
+                let newest_first = search(path, &Filter::default(), RECENT)?;
+                newest_first.iter().rev().for_each(|one| recent.push(one));
+                (log, search::last(path)?)
             }
         };
         let Last {
             seq,
             host: last_host,
         } = last.unwrap_or_default();
-        let recent: Recent = Arc::new(Mutex::new(recent.into_iter().map(Arc::new).collect()));
         let (requests, received) = mpsc::sync_channel(WAITING);
         let trouble = log.trouble();
         let writing = Writing {
@@ -220,8 +218,7 @@ impl Journal {
 
     /// The last decisions, oldest first.
     pub fn recent(&self) -> Vec<Arc<Record>> {
-        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.iter().cloned().collect()
+        self.recent.records()
     }
 
     fn count(&self, decision: &Decision) {

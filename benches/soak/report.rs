@@ -104,6 +104,12 @@ pub(crate) fn print(books: &Books, warden: &Warden, log: &str, process: &[Sample
         format!("{} / {}", first.files, last.files),
     );
 
+    let minutes = process.chunks(60).filter_map(<[Sample]>::last);
+    let minutes: Vec<_> = minutes
+        .map(|sample| format!("{:.1}", mib(sample.memory_kib)))
+        .collect();
+    println!("memory by the minute, MiB: {}", minutes.join(" "));
+
     let mut wrong = sums.wrong;
     wrong.extend(
         kept.misfires
@@ -142,7 +148,8 @@ fn records(log: &str) -> HashMap<String, Vec<Value>> {
     let mut records = HashMap::<String, Vec<Value>>::new();
     for line in std::fs::read_to_string(log).expect("the audit log").lines() {
         let record: Value = serde_json::from_str(line).expect("a record");
-        if let Some(id) = record["container_id"].as_str() {
+        let is_decision = record["event"] == "decision";
+        if let Some(id) = record["container_id"].as_str().filter(|_| is_decision) {
             records.entry(id.to_owned()).or_default().push(record);
         }
     }

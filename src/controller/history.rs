@@ -86,7 +86,8 @@ impl History {
         let mut container = container.clone();
         self.memory.recall(&mut container);
         let verdict = enforcement.judge(&container, now);
-        if self.restart_policy.is_some() && verdict.is_allowed() {
+        let has_policy_back = self.restart_policy.is_none() || !verdict.is_allowed();
+        if !has_policy_back && enforcement.mode == Mode::Enforce {
             return true;
         }
         let list = &enforcement.in_force;

@@ -25,6 +25,8 @@ impl Controller {
                 self.consider(Proposal { list, audit_only });
             }
             Err(error) => {
+                // What was held or waits is no longer what is written.
+                self.drop_proposals();
                 self.count_reload("invalid");
                 self.tell(ListChange {
                     error: Some(error.to_string()),
@@ -44,15 +46,12 @@ impl Controller {
 
     /// Lets a change come into force, unless it would end too much.
     pub(super) fn consider(&mut self, proposal: Proposal) {
-        self.changes.abort_all();
-        self.weighing = None;
-        self.waiting = None;
+        self.drop_proposals();
         let is_new = {
             let enforcement = self.context.enforcement.borrow();
             let before = (&enforcement.in_force.hash, enforcement.audit_only);
             (&proposal.list.hash, proposal.audit_only) != before
         };
-        self.show_held(None);
         self.context
             .enforcement
             .send_modify(|enforcement| enforcement.rejected = None);
@@ -68,6 +67,13 @@ impl Controller {
             self.changes.spawn(guard::keep_guard(self.context.clone()));
             self.publish();
         }
+    }
+
+    fn drop_proposals(&mut self) {
+        self.changes.abort_all();
+        self.weighing = None;
+        self.waiting = None;
+        self.show_held(None);
     }
 
     fn weigh(&mut self, proposal: Proposal) {

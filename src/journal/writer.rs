@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -16,7 +16,36 @@ use crate::record::{Happening, Record};
 /// How many records are kept in memory.
 pub(super) const RECENT: usize = 1_000;
 
-pub(super) type Recent = Arc<Mutex<VecDeque<Arc<Record>>>>;
+/// The last records, as they stand in a log: that takes a third of the memory.
+#[derive(Clone, Default)]
+pub(super) struct Recent(Arc<Mutex<VecDeque<Box<[u8]>>>>);
+
+impl Recent {
+    pub(super) fn push(&self, record: &Record) {
+        // A record is made of strings, numbers and maps with string keys: it always serialises.
+        let Ok(line) = serde_json::to_vec(record) else {
+            return;
+        };
+        let mut lines = self.lines();
+        lines.push_back(line.into());
+        if lines.len() > RECENT {
+            lines.pop_front();
+        }
+    }
+
+    /// All of them, oldest first.
+    pub(super) fn records(&self) -> Vec<Arc<Record>> {
+        let lines = self.lines();
+        let records = lines
+            .iter()
+            .filter_map(|line| serde_json::from_slice(line).ok());
+        records.map(Arc::new).collect()
+    }
+
+    fn lines(&self) -> MutexGuard<'_, VecDeque<Box<[u8]>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// What the thread is asked for.
 pub(super) enum Request {
@@ -112,7 +141,7 @@ impl Writing {
                 }) => {
                     (record.seq, record.time) = self.next();
                     self.log.append(&record);
-                    self.remember(record);
+                    self.recent.push(&record);
                     // The asker may be gone at shutdown; the record stands all the same.
                     let _ = written.send(());
                 }
@@ -131,14 +160,6 @@ impl Writing {
     fn next(&mut self) -> (u64, Timestamp) {
         self.seq += 1;
         (self.seq, Timestamp::now())
-    }
-
-    fn remember(&self, record: Box<Record>) {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.push_back(Arc::from(record));
-        if recent.len() > RECENT {
-            recent.pop_front();
-        }
     }
 }
 

@@ -232,7 +232,9 @@ fn a_container_that_cannot_be_inspected_is_unknown_and_alone() {
     }
     let warden = fake.warden(LIST, "1s");
     fake.wait_for_kill(&evil);
-    eventually("it is asked again", SOON, || fake.world().inspected >= 9);
+    eventually("it is asked again", SOON, || {
+        fake.world().inspected.values().sum::<usize>() >= 9
+    });
     assert_eq!(fake.killed(), BTreeSet::from([evil]));
 
     let shown = warden.get_json(&format!("/containers/{open}"));
@@ -307,14 +309,11 @@ fn thousands_of_containers_cost_one_list_and_hide_no_event() {
     eventually("all that is forbidden is ended", SOON * 2, || {
         fake.killed().len() >= forbidden.len()
     });
-    // Each is inspected once to be shown, and some once more: those that are ended or kept dead, and
-    // those that are put on record. What is known is not asked again.
-    let inspected = eventually("all are known", SOON * 2, || {
-        let before = fake.world().inspected;
-        warden.wait_for_sweeps(2);
-        (fake.world().inspected == before).then_some(before)
-    });
-    assert!(inspected <= 5_000 + 300, "{inspected} were inspected");
+    // Each is inspected once to be shown, and once more where it is ended, kept dead or put on record.
+    // What is known is not asked again, however often it is listed.
+    warden.wait_for_sweeps(5);
+    let most = fake.world().inspected.values().max().copied();
+    assert!(most <= Some(3), "one was inspected {most:?} times");
 
     // An event is not kept waiting by a list that is being read.
     fake.world().list_pause = SOON;

@@ -35,7 +35,7 @@ pub struct World {
     pub lists: Option<(u16, String)>,
     pub listed: usize,
     pub broken_inspections: BTreeSet<String>,
-    pub inspected: usize,
+    pub inspected: BTreeMap<String, usize>,
     pub streams: Streams,
     /// What was said to subscribers, and how often their streams were ended.
     pub chunks: Vec<Vec<u8>>,
@@ -283,7 +283,7 @@ fn long_list(
 
 fn inspect(id: &str, shared: &Shared) -> (u16, String) {
     let mut world = shared.world.lock().unwrap();
-    world.inspected += 1;
+    *world.inspected.entry(id.to_owned()).or_default() += 1;
     match world.containers.get(id) {
         None => (404, json!({"message": "No such container"}).to_string()),
         Some(_) if world.broken_inspections.contains(id) => {

@@ -172,7 +172,8 @@ impl Inventory {
     }
 
     fn list_may_ask_more(&mut self) {
-        let enforcement = self.enforcement.borrow();
+        // One lock at a time: whoever waits to write either would else wait for ever.
+        let enforcement = self.enforcement.borrow().clone();
         let snapshot = self.snapshot.borrow();
         let containers = snapshot.containers.values();
         let open = containers.filter(|container| ask(&enforcement, container).is_some());
@@ -182,7 +183,8 @@ impl Inventory {
 
     /// What is denied may have content that is known by another digest now.
     fn images_changed(&mut self) {
-        let enforcement = self.enforcement.borrow();
+        // One lock at a time: whoever waits to write either would else wait for ever.
+        let enforcement = self.enforcement.borrow().clone();
         let snapshot = self.snapshot.borrow();
         let now = Timestamp::now();
         let live = snapshot.containers.values();

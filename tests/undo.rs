@@ -14,8 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use support::{Builder, Engine, SOON, Warden, dockwarden, eventually};
 
-const GOOD: &str = "version = 1\n[[allow]]\nimage = \"good:1\"\n";
-const BOTH: &str = "version = 1\n[[allow]]\nimage = [\"good:1\", \"bad:1\"]\n";
+/// Rules that look at powers: what was ended by its image alone has to be inspected before it can be
+/// allowed.
+const GOOD: &str = "version = 1\n[[allow]]\nimage = \"good:1\"\ngrants = []\n";
+const BOTH: &str = "version = 1\n[[allow]]\nimage = [\"good:1\", \"bad:1\"]\ngrants = []\n";
 
 fn engine() -> Engine {
     let engine = Engine::start();

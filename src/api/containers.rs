@@ -177,13 +177,14 @@ pub(super) async fn one(
     let Path(name) = name.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
     let last = last_decisions(&sources).await;
     let now = Timestamp::now();
+    // One lock at a time: whoever waits to write either would else wait for ever.
+    let enforcement = sources.enforcement.borrow().clone();
     let found = {
         let snapshot = sources.snapshot.borrow();
         if !snapshot.connected {
             return Err(Problem::engine_away(&snapshot));
         }
         let container = find(&snapshot.containers, &name);
-        let enforcement = sources.enforcement.borrow();
         let mut verdicts = sources.verdicts(&snapshot, &enforcement, now);
         container.map(|container| {
             let verdict = verdicts.remove(&container.id).unwrap_or(Verdict::Unknown);

@@ -130,10 +130,12 @@ impl History {
             State::Created => list.judge_at_create(&container, now),
             _ => list.judge(&container, now),
         };
-        if verdict.is_allowed() {
-            self.restart_policy.is_some()
-        } else {
-            list.keep_dead && !self.is_kept_dead
+        match verdict {
+            Verdict::Allowed { .. } => self.restart_policy.is_some(),
+            Verdict::Denied { .. } => list.keep_dead && !self.is_kept_dead,
+            // What there is to ask about it is asked when it is looked at.
+            Verdict::Unknown => true,
+            Verdict::Own => false,
         }
     }
 

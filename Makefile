@@ -21,6 +21,7 @@ MINUTES = 10
 soak: # starts, ends and engine restarts for so long, the release build watched: make soak MINUTES=60 (root)
 	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev dockerd=docker.io docker=docker.io ip=iproute2 unshare=util-linux
 	cargo bench --locked --bench soak -- $(MINUTES)
+	cargo test --locked --test faults_engine --test faults_contained -- --ignored # faults that take a minute each
 
 lint:
 	cargo fmt --all --check

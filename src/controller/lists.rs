@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Controller;
@@ -69,8 +70,9 @@ impl Controller {
         }
     }
 
+    /// Those that have been weighed already are dropped as well: a newer text has come.
     fn drop_proposals(&mut self) {
-        self.changes.abort_all();
+        self.changes = JoinSet::new();
         self.weighing = None;
         self.waiting = None;
         self.show_held(None);

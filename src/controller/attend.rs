@@ -133,8 +133,11 @@ impl Attendance<'_> {
             decide(&verdict, container.state, policy, failures)
         };
         let is_live = container.state.is_live();
-        self.subject
-            .keep_running(is_live && self.is_to_keep_running(&verdict));
+        let is_kept = self.is_to_keep_running(&verdict);
+        // One that died before it could be looked at is one that was seen to run before.
+        if is_live || !is_kept {
+            self.subject.keep_running(is_kept);
+        }
         self.history.last = Some((container.clone(), verdict.clone()));
         self.remember();
         match step {

@@ -66,7 +66,9 @@ async fn keep_ledger(directory: &Arc<StateDirectory>, ledger: &Ledger, ended: &C
             () = ledger.changed() => false,
         };
         let (known, waiting) = ledger.take();
-        writes.write(directory, CONTAINERS, known).await;
+        if !writes.write(directory, CONTAINERS, known).await {
+            ledger.keep_unwritten();
+        }
         for written in waiting {
             // Whoever waited may have gone on.
             let _ = written.send(());
@@ -89,12 +91,13 @@ struct Writes {
 }
 
 impl Writes {
+    /// Whether it is written.
     async fn write(
         &mut self,
         directory: &Arc<StateDirectory>,
         name: &'static str,
         content: impl Serialize + Send + 'static,
-    ) {
+    ) -> bool {
         let directory = directory.clone();
         let written = tokio::task::spawn_blocking(move || directory.write(name, &content)).await;
         let error = written
@@ -108,5 +111,6 @@ impl Writes {
             _ => {}
         }
         self.is_failing = error.is_some();
+        !self.is_failing
     }
 }

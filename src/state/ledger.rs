@@ -127,6 +127,11 @@ impl Ledger {
         self.urgent.notified().await;
     }
 
+    /// What is known could not be written down: that is tried again.
+    pub(super) fn keep_unwritten(&self) {
+        self.changed.notify_one();
+    }
+
     /// Whoever waits still does.
     pub(super) fn again(&self) {
         self.urgent.notify_one();

@@ -15,7 +15,7 @@ demo: # the same on a throwaway engine, as a transcript (root)
 
 test: # every test, on engines of their own (root)
 	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev dockerd=docker.io docker=docker.io ip=iproute2 iptables=iptables unshare=util-linux docker-registry=docker-registry faketime=faketime
-	cargo test --locked
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) * 2))} cargo test --locked # they wait more than they compute
 
 MINUTES = 10
 soak: # starts, ends and engine restarts for so long, the release build watched: make soak MINUTES=60 (root)

@@ -28,6 +28,7 @@ use crate::follow::Follower;
 use crate::inventory::Inventory;
 use crate::journal::{self, Decisions, Destination, Journal};
 use crate::metrics::Metrics;
+use crate::notification::{self, Notifier};
 use crate::record::{Life, What};
 use crate::reload::Reload;
 use crate::state::{self, Ledger, StateDirectory};
@@ -72,6 +73,8 @@ pub struct Settings {
     pub host_name: Option<String>,
     /// Whether the values of all labels are shown.
     pub show_all_labels: bool,
+    /// Who is told what is put on record, where somebody is.
+    pub notification: Option<notification::Settings>,
 }
 
 /// Why a daemon ended.
@@ -117,6 +120,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     };
     if daemon.settings.role.enforces() {
         daemon.open_journal()?;
+        daemon.notify()?;
     }
     let state = begin::open_state(&daemon.settings)?;
     let accepted = state.as_deref().and_then(begin::last_accepted);
@@ -250,6 +254,17 @@ impl Daemon {
         });
         self.journal = Some(journal);
         self.writer = Some(writer);
+        Ok(())
+    }
+
+    /// Tells what is put on record, where somebody is to be told.
+    fn notify(&mut self) -> Result<(), Failure> {
+        if let (Some(settings), Some(journal)) = (&self.settings.notification, &self.journal) {
+            let notifier = Notifier::new(settings, self.metrics.clone());
+            let notifier = notifier.map_err(|error| unusable(&error))?;
+            let (entries, shutdown) = (journal.listen(), self.shutdown.clone());
+            self.spawn("notification", notifier.run(entries, shutdown));
+        }
         Ok(())
     }
 

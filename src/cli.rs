@@ -8,6 +8,7 @@ mod diff;
 mod explain;
 mod healthcheck;
 mod learn;
+mod notify;
 mod one_shot;
 mod pin;
 mod ps;
@@ -71,6 +72,8 @@ enum Command {
     Schema,
     /// Ask a dockwarden on this host whether it is ready
     Healthcheck(healthcheck::Arguments),
+    /// Send a test notification
+    NotifyTest(notify::Arguments),
 }
 
 /// The engine that a command speaks to.
@@ -181,6 +184,7 @@ pub fn main() -> ExitCode {
             Command::Canary(arguments) => canary::run(&arguments).await,
             Command::Schema => schema::run(),
             Command::Healthcheck(arguments) => healthcheck::run(&arguments).await,
+            Command::NotifyTest(arguments) => notify::run(&arguments).await,
         }
     });
     // Nothing that still hangs may keep the process.

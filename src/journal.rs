@@ -20,12 +20,12 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 use crate::allowlist::{Action, Mode, Verdict};
 use crate::container::{Container, is_grouping_label};
 use crate::metrics::Metrics;
-use crate::record::{self, Event, Happening, Outcome, Record, Trigger, What};
+use crate::record::{self, Entry, Event, Happening, Outcome, Record, Trigger, What};
 use log::{AuditLog, Trouble};
 
 pub use decisions::Decisions;
@@ -38,6 +38,8 @@ use writer::{RECENT, Recent, Request, Writing};
 
 /// How many records may wait to be written.
 const WAITING: usize = 10_000;
+/// How many records a listener may fall behind.
+const BEHIND: usize = 1_024;
 /// How long a record is waited for. A disk that hangs must not keep anything from being ended.
 const WRITE: Duration = Duration::from_secs(2);
 
@@ -73,6 +75,7 @@ pub struct Decision {
 pub struct Journal {
     requests: mpsc::SyncSender<Request>,
     recent: Recent,
+    entries: broadcast::Sender<Entry>,
     trouble: Trouble,
     metrics: Metrics,
     host: Arc<Mutex<String>>,
@@ -146,15 +149,18 @@ impl Journal {
         } = last.unwrap_or_default();
         let (requests, received) = mpsc::sync_channel(WAITING);
         let trouble = log.trouble();
+        let entries = broadcast::Sender::new(BEHIND);
         let writing = Writing {
             log,
             seq,
             recent: recent.clone(),
+            entries: entries.clone(),
         };
         let writer = Writer::start(writing, requests.clone(), received)?;
         let journal = Self {
             requests,
             recent,
+            entries,
             trouble,
             metrics,
             host: Arc::new(Mutex::new(host.unwrap_or(last_host))),
@@ -203,6 +209,11 @@ impl Journal {
             self.metrics.audit_write_errors.inc();
             tracing::error!("what happened is not on record: the audit log takes nothing");
         }
+    }
+
+    /// What is put on record from now on. Who falls far behind misses some, and is told how many.
+    pub fn listen(&self) -> broadcast::Receiver<Entry> {
+        self.entries.subscribe()
     }
 
     fn host(&self) -> String {

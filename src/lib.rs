@@ -21,6 +21,7 @@ pub mod journal;
 pub mod learn;
 pub mod look;
 pub mod metrics;
+pub mod notification;
 pub mod own;
 pub mod pattern;
 pub mod pin;

@@ -50,6 +50,7 @@ pub struct Metrics {
     pub allowlist_reloads: IntCounterVec,
     pub rules_expiring: IntGauge,
     pub audit_write_errors: IntCounter,
+    pub notifications: IntCounterVec,
     pub http_request_duration: HistogramVec,
     pub controller_state_age: Gauge,
 }
@@ -149,6 +150,11 @@ impl Metrics {
                 "audit_write_errors_total",
                 "Audit records that could not be written at once, and syncs and rotations that failed",
             )?,
+            notifications: make.counters(
+                "notifications_total",
+                "Notifications by what became of them",
+                &["outcome"],
+            )?,
             http_request_duration: make.histograms(
                 "http_request_duration_seconds",
                 "HTTP requests",
@@ -166,6 +172,9 @@ impl Metrics {
         }
         for outcome in ["applied", "unchanged", "invalid", "held"] {
             metrics.allowlist_reloads.with_label_values(&[outcome]);
+        }
+        for outcome in ["sent", "refused", "failed", "summarised"] {
+            metrics.notifications.with_label_values(&[outcome]);
         }
         let build = IntGaugeVec::new(
             Opts::new("build_info", "1 for the version that runs"),

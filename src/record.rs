@@ -4,6 +4,7 @@
 mod happening;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -165,6 +166,15 @@ pub struct Record {
     pub lived_ms: Option<f64>,
     /// The hash of the list that decided.
     pub allowlist_hash: String,
+}
+
+/// What was put on record.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// What was judged and done about a container.
+    Decision(Arc<Record>),
+    /// What happened to dockwarden itself.
+    Happening(Arc<Happening>),
 }
 
 /// The kind of record that a decision is; [`What`] has the others.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::notify::Arguments as NotifyArguments;
 use super::{Answer, BAD_USAGE, EngineArguments, FINE, Failure, INTERNAL};
 use crate::api::Role;
 use crate::app;
@@ -77,6 +78,8 @@ pub(super) struct Arguments {
         default_value = "known"
     )]
     show_labels: ShowLabels,
+    #[command(flatten)]
+    notify: NotifyArguments,
     /// The form of log lines
     #[arg(
         long,
@@ -133,6 +136,7 @@ pub(super) async fn run(role: Role, arguments: Arguments) -> Answer {
         self_id: arguments.self_id,
         host_name: arguments.host_name,
         show_all_labels: arguments.show_labels == ShowLabels::All,
+        notification: arguments.notify.settings(),
     };
     match app::run(settings).await {
         Ok(()) => Ok(FINE),

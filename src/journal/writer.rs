@@ -8,10 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 use super::log::AuditLog;
-use crate::record::{Happening, Record};
+use crate::record::{Entry, Happening, Record};
 
 /// How many records are kept in memory.
 pub(super) const RECENT: usize = 1_000;
@@ -129,6 +129,7 @@ pub(super) struct Writing {
     /// The number of the last record.
     pub(super) seq: u64,
     pub(super) recent: Recent,
+    pub(super) entries: broadcast::Sender<Entry>,
 }
 
 impl Writing {
@@ -144,10 +145,12 @@ impl Writing {
                     self.recent.push(&record);
                     // The asker may be gone at shutdown; the record stands all the same.
                     let _ = written.send(());
+                    self.publish(Entry::Decision(record.into()));
                 }
                 Ok(Request::Happening(mut happening)) => {
                     (happening.seq, happening.time) = self.next();
                     self.log.append(&happening);
+                    self.publish(Entry::Happening(happening.into()));
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Ok(Request::Close) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
@@ -155,6 +158,11 @@ impl Writing {
             self.log.tend();
         }
         self.log.finish();
+    }
+
+    fn publish(&self, entry: Entry) {
+        // Mostly nobody listens.
+        let _ = self.entries.send(entry);
     }
 
     fn next(&mut self) -> (u64, Timestamp) {

@@ -73,7 +73,7 @@ enum Command {
     /// Ask a dockwarden on this host whether it is ready
     Healthcheck(healthcheck::Arguments),
     /// Send a test notification
-    NotifyTest(notify::Arguments),
+    NotifyTest(notify::NotifyArguments),
 }
 
 /// The engine that a command speaks to.

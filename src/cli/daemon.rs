@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::notify::Arguments as NotifyArguments;
+use super::notify::NotifyArguments;
 use super::{Answer, BAD_USAGE, EngineArguments, FINE, Failure, INTERNAL};
 use crate::api::Role;
 use crate::app;

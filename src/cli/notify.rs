@@ -9,7 +9,7 @@ use crate::metrics::Metrics;
 use crate::notification::{Notifier, Settings};
 
 #[derive(Debug, Args)]
-pub(super) struct Arguments {
+pub(super) struct NotifyArguments {
     /// Tell an address what is ended and what is wrong: the file has its URL in it, and is read
     /// again whenever it is used. (The api tells nobody)
     #[arg(long, env = "DOCKWARDEN_NOTIFY_URL_FILE", value_name = "FILE")]
@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     notify_template: String,
 }
 
-impl Arguments {
+impl NotifyArguments {
     /// None where nobody is to be told.
     pub(super) fn settings(&self) -> Option<Settings> {
         Some(Settings {
@@ -34,7 +34,7 @@ impl Arguments {
     }
 }
 
-pub(super) async fn run(arguments: &Arguments) -> Answer {
+pub(super) async fn run(arguments: &NotifyArguments) -> Answer {
     let Some(settings) = arguments.settings() else {
         return Err(Failure::bad_usage("--notify-url-file says who is told"));
     };

@@ -18,9 +18,11 @@ RUN find src -name '*.rs' -exec touch {} + \
 # The program, and each shared library that the loader names, at the path where the loader looks for it (the
 # paths differ by architecture, so ldd says them). Not linked statically: a static glibc may still load parts of
 # its resolver at run time, of the very same build, and without them a name in DOCKER_HOST fails or crashes.
+# The certificates are for https receivers of notifications.
 RUN set -eu; program=target/release/dockwarden; \
     install -D "$program" /image/dockwarden; \
     for library in $(ldd "$program" | grep -o '/[^ ]*'); do install -D -m 755 "$library" "/image$library"; done; \
+    install -D -m 644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt; \
     mkdir -p /image/etc; echo 'hosts: files dns' > /image/etc/nsswitch.conf
 
 FROM scratch

@@ -100,12 +100,12 @@ impl Notifier {
             shutdown.cancelled().await;
             tokio::time::sleep(LAST).await;
         };
-        tokio::select! {
-            () = self.listen(entries) => {}
-            () = self.send(&shutdown) => {}
-            () = late => {}
-        }
-        let left = self.queue().len();
+        let in_hand = tokio::select! {
+            () = self.listen(entries) => 0,
+            () = self.send(&shutdown) => 0,
+            () = late => 1,
+        };
+        let left = self.queue().len() + in_hand;
         if left > 0 {
             tracing::warn!(left, "notifications were not sent before the end");
         }
@@ -201,5 +201,28 @@ impl Notifier {
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_not_be_sent_for_long_is_counted_and_goes_into_the_next_summary() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let settings = Settings {
+            url_file: directory.path().join("url"),
+            template: "json".to_owned(),
+        };
+        std::fs::write(&settings.url_file, "http://127.0.0.1:1/").expect("the file");
+        let metrics = Metrics::new().expect("metrics");
+        let notifier = Notifier::new(&settings, metrics.clone()).expect("a notifier");
+        let begun = Instant::now();
+        notifier.deliver(Message::test()).await;
+        assert!(begun.elapsed() >= GIVE_UP);
+        let failed = metrics.notifications.with_label_values(&["failed"]);
+        assert_eq!(failed.get(), 1);
+        assert_eq!(notifier.queue().len(), 1);
     }
 }

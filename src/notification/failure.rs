@@ -62,15 +62,18 @@ impl Failure {
 }
 
 fn words(error: &(dyn Error + 'static)) -> Option<String> {
-    if let Some(error) = error.downcast_ref::<rustls::Error>() {
-        return Some(of_tls(error).to_owned());
-    }
-    let error = error.downcast_ref::<std::io::Error>()?;
-    let inner = error.get_ref();
-    match inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+    match tls(error) {
         Some(error) => Some(of_tls(error).to_owned()),
-        None => Some(error.to_string()),
+        None => error.downcast_ref().map(std::io::Error::to_string),
     }
+}
+
+/// The TLS error inside, however often it was made an I/O error.
+fn tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(error) = error.downcast_ref() {
+        return Some(error);
+    }
+    tls(error.downcast_ref::<std::io::Error>()?.get_ref()?)
 }
 
 fn of_tls(error: &rustls::Error) -> &'static str {
@@ -114,7 +117,7 @@ mod tests {
     #[test]
     fn a_certificate_for_another_name_does_not_tell_the_name() {
         let error = rustls::Error::InvalidCertificate(CertificateError::NotValidForName);
-        let error = std::io::Error::other(error);
+        let error = std::io::Error::other(std::io::Error::other(error));
         assert_eq!(
             Failure::of_client(&error).to_string(),
             "the receiver can't be reached: its certificate is for another name"

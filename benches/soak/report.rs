@@ -68,6 +68,10 @@ pub(crate) fn print(books: &Books, warden: &Warden, log: &str, process: &[Sample
     );
     row("escaped, by dockwarden's word", said_escaped.to_string());
     row(
+        "allowed, and gone with the engine",
+        kept.taken_along.to_string(),
+    );
+    row(
         "misfires (allowed, and ended)",
         kept.misfires.len().to_string(),
     );

@@ -98,6 +98,7 @@ fn start(engine: &Engine, books: &Books, number: u64, is_allowed: bool, kind: Ki
         called_at,
         is_sure: false,
         is_looping: matches!(kind, Kind::Loops),
+        is_brief: matches!(kind, Kind::Brief),
         is_being_removed: false,
         lives_since: None,
         has_escaped: false,
@@ -224,7 +225,12 @@ fn clear(engine: &Engine, books: &Books, id: &str, container: &Container) {
         && !container.is_being_removed
     {
         let mut kept = books.kept();
-        if !kept.lost_containers(container.called_at, Instant::now()) {
+        let (from, to) = (container.called_at, Instant::now());
+        if kept.lost_containers(from, to) {
+            // It went with the engine, as was to be.
+        } else if container.is_brief && kept.took_brief_ones(from, to) {
+            kept.taken_along += 1;
+        } else {
             let events = kept.events.get(id).cloned();
             let misfire = format!("{} ({id}) is gone, events {events:?}", container.name);
             kept.misfires.push(misfire);
@@ -273,6 +279,7 @@ pub(crate) fn restart_engine(engine: &Engine, books: &Books) {
         books.kept().outages.push(Outage {
             from: Instant::now(),
             to: None,
+            is_killed,
             keeps_containers,
         });
         if is_killed {

@@ -19,8 +19,8 @@ mod subject;
 mod sweep;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -70,6 +70,9 @@ struct Context {
     /// The same for what has time: nothing that runs is waiting for it.
     leisure: Slots,
     seats: Seats,
+    /// The engine's time when it was first connected. What its history tells of the time before
+    /// only says where to look.
+    began: OnceLock<Timestamp>,
     /// How often the engine was connected or lost.
     connections: AtomicU64,
     shutdown: CancellationToken,
@@ -121,9 +124,6 @@ pub struct Controller {
     told_away: bool,
     /// The mode that was last put on record.
     told_mode: Option<Mode>,
-    /// The engine's time when it was first connected. What its history tells of the time before
-    /// only says where to look.
-    began: Option<Timestamp>,
     /// Why the next full list is judged.
     sweep_trigger: Trigger,
     /// Changes of the list, or of the mode, that are being weighed.
@@ -168,6 +168,7 @@ impl Controller {
                 slots: Slots::new(CALLS),
                 leisure: Slots::new(LEISURELY_CALLS),
                 seats: Seats::default(),
+                began: OnceLock::new(),
                 connections: AtomicU64::new(0),
                 shutdown,
             }),
@@ -183,7 +184,6 @@ impl Controller {
             was_connected: false,
             told_away: false,
             told_mode: None,
-            began: None,
             sweep_trigger: Trigger::Sweep,
             expiry_asked: None,
             sweeps: 0,
@@ -264,7 +264,10 @@ impl Controller {
         self.connected = true;
         self.was_connected = true;
         self.told_away = false;
-        self.began = self.began.or(info.time);
+        if let Some(time) = info.time {
+            // What was first is kept.
+            let _ = self.context.began.set(time);
+        }
         if self.learn_host {
             self.context.journal.set_host(&info.host);
         }
@@ -321,7 +324,9 @@ impl Controller {
             return;
         }
         let is_history = self
+            .context
             .began
+            .get()
             .map(|began| began.duration_since(change.time))
             .is_some_and(|before| before.is_positive() && before < HISTORY);
         let connection = self.context.connection();

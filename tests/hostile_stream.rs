@@ -8,8 +8,8 @@ mod support;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use support::SOON;
-use support::scripted::{End, Scripted, Streams, event, listed, now, number, numbered};
+use support::scripted::{End, Fate, Kill, Scripted, Streams, event, listed, now, number, numbered};
+use support::{SOON, eventually};
 
 const LIST: &str = r#"
 version = 1
@@ -245,4 +245,45 @@ fn lines_without_end_fill_no_memory() {
         fake.forget_what_was_said();
     }
     assert!(warden.peak_memory() < 150, "{} MiB", warden.peak_memory());
+}
+
+/// A stream that lags tells of a start and of a death when both are on record already.
+#[test]
+fn what_is_told_of_a_life_after_its_end_is_no_other_life() {
+    let fake = Scripted::start();
+    let warden = fake.warden(LIST, "1s");
+    let outcomes = |id: &str| -> Vec<String> {
+        let records = warden.records_of(id).into_iter();
+        records
+            .map(|record| record["outcome"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    };
+    fake.world().hides_deaths = true;
+    let (stays, goes) = (numbered(1), numbered(2));
+    fake.world()
+        .kills
+        .insert(goes.clone(), vec![Kill::answer(204, Fate::Vanishes)]);
+    for id in [&stays, &goes] {
+        let mut container = listed(id, "evil:1");
+        container["StartedAt"] = json!(jiff::Timestamp::now().to_string());
+        fake.world().containers.insert(id.clone(), container);
+    }
+    for id in [&stays, &goes] {
+        eventually("its end is on record", SOON, || outcomes(id) == ["done"]);
+    }
+    for id in [&stays, &goes] {
+        fake.say(event("start", id).as_bytes());
+        fake.say(event("die", id).as_bytes());
+    }
+    warden.wait_for_sweeps(3);
+    for id in [&stays, &goes] {
+        assert_eq!(outcomes(id), ["done"]);
+    }
+
+    // The next start is one, also where it is over before anybody looks.
+    fake.say(event("start", &stays).as_bytes());
+    fake.say(event("die", &stays).as_bytes());
+    eventually("the next life is on record", SOON, || {
+        outcomes(&stays) == ["done", "ended-itself"]
+    });
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Context;
@@ -10,7 +11,7 @@ use super::subject::{Subject, span};
 use crate::allowlist::{Action, Reason, Verdict};
 use crate::backoff::Backoff;
 use crate::container::{Container, State};
-use crate::engine::{Act, Acted, Inspection, RestartPolicy};
+use crate::engine::{Act, Acted, EngineError, Inspection, RestartPolicy};
 use crate::journal::Decision;
 use crate::record::{Outcome, Trigger};
 
@@ -123,16 +124,24 @@ impl Attendance<'_> {
             self.record(container, verdict, Some(outcome), extra).await;
             return self.settle_life();
         }
-        if action != Action::Pause && self.hear_death().await && outcome == Outcome::Gone {
+        let is_death_heard = action == Action::Pause || self.hear_death().await;
+        if action != Action::Pause && is_death_heard && outcome == Outcome::Gone {
             outcome = self.who_ended_it().await;
         }
         // The engine's own times and the restart policy; a container that is gone has neither.
         let engine = &self.context.engine;
         let inspect = engine.inspect(&self.subject.id);
         let call = self.context.slots.call(&self.subject.hung, inspect);
-        let inspection = match tokio::time::timeout(INSPECT, call).await {
-            Ok(Ok(inspection)) => inspection,
-            _ => Inspection::default(),
+        let (inspection, begun) = match tokio::time::timeout(INSPECT, call).await {
+            Ok(Ok(inspection)) => {
+                let begun = inspection.started_at;
+                // The start of one that ran before we listened is never told.
+                let is_told = begun > self.context.began.get().copied();
+                (inspection, begun.filter(|_| is_told))
+            }
+            // It starts no more: whatever start is told yet was this one's.
+            Ok(Err(EngineError::NotFound)) => (Inspection::default(), Some(Timestamp::MIN)),
+            _ => (Inspection::default(), None),
         };
         let policy = inspection.restart_policy;
         // The engine takes a signal for one that has just ended, too, and says that it is done. Where a
@@ -164,14 +173,10 @@ impl Attendance<'_> {
         if is_known {
             self.keep_dead_by(container, policy).await;
         }
-        // A start that was heard of only now, and before this death, began the life that is over.
-        let (started_at, died_at) = {
-            let heard = self.subject.heard();
-            (heard.started_at, heard.died_at)
-        };
-        if started_at <= died_at {
-            self.started_at = self.started_at.max(started_at);
-        }
+        let connection = self.context.connection();
+        let mut heard = self.subject.heard();
+        heard.expect(begun, !is_death_heard, connection);
+        drop(heard);
         self.settle_life();
     }
 
@@ -185,14 +190,15 @@ impl Attendance<'_> {
         };
         // Without word of either the engine's answer stands: it is gone, and was never seen to run.
         let _ = tokio::time::timeout(LATE_DEATH, destroyed).await;
-        self.subject.heard().started_at > self.history.settled_start
+        let heard = self.subject.heard();
+        heard.started_at > heard.settled_start
     }
 
     /// Waits for word of a death that shows already: events may trail what the engine answers,
     /// and only they tell this life from the next one.
     async fn hear_death(&self) -> bool {
         let before = self.history.deaths;
-        let is_start_heard = self.started_at > self.history.settled_start;
+        let is_start_heard = self.started_at > self.subject.heard().settled_start;
         let is_heard = || {
             let heard = self.subject.heard();
             heard.deaths > before || (is_start_heard && heard.lived().is_some())
@@ -222,7 +228,7 @@ impl Attendance<'_> {
     /// A denied container that ended before anything could be done is on record all the same, by
     /// what was known of it before where it is gone by now.
     pub(super) async fn put_early_end_on_record(&mut self, container: Option<&Container>) {
-        let is_new_start = self.started_at > self.history.settled_start;
+        let is_new_start = self.started_at > self.subject.heard().settled_start;
         let last = self.history.last.clone();
         let known = match (container, last) {
             (Some(container), Some((_, verdict))) => Some((container.clone(), verdict)),
@@ -330,8 +336,10 @@ impl Attendance<'_> {
     }
 
     fn settle_life(&mut self) {
-        self.history.settled_start = self.started_at;
-        self.history.deaths = self.subject.heard().deaths;
+        let mut heard = self.subject.heard();
+        heard.settled_start = heard.settled_start.max(self.started_at);
+        self.history.deaths = heard.deaths;
+        drop(heard);
         self.history.life_is_over();
     }
 }

@@ -26,8 +26,6 @@ pub(super) struct History {
     pub(super) on_record: Vec<(Option<Reason>, Option<Outcome>, Arc<str>)>,
     /// The deaths that were heard of when this life began.
     pub(super) deaths: u64,
-    /// The last start whose outcome is on record.
-    pub(super) settled_start: Option<Timestamp>,
     /// When it was last looked at.
     pub(super) looked_at: Option<Instant>,
     pub(super) denied_since: Option<Instant>,

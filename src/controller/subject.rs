@@ -32,6 +32,10 @@ pub(super) struct Heard {
     pub(super) started_at: Option<Timestamp>,
     pub(super) died_at: Option<Timestamp>,
     pub(super) deaths: u64,
+    /// The last start whose outcome is on record.
+    pub(super) settled_start: Option<Timestamp>,
+    /// Events of a life that is settled already, which have yet to come.
+    owed: Owed,
     /// A signal or a stop was sent since its last start.
     pub(super) was_signalled: bool,
     /// It was removed.
@@ -40,6 +44,16 @@ pub(super) struct Heard {
     pub(super) is_kept_running: bool,
     /// Programs that were executed in it.
     execs: Vec<ToldExec>,
+}
+
+/// Events that trail what the engine answered. A stalled stream may tell of a life long after it was
+/// found over and put on record: that is no other life. Over another connection they are owed no more.
+#[derive(Default)]
+struct Owed {
+    connection: u64,
+    /// That of a start at this time or later.
+    start: Option<Timestamp>,
+    death: bool,
 }
 
 /// Word of a program that was executed in a container.
@@ -76,16 +90,29 @@ impl Subject {
     /// Takes down when it started and died, by the engine's clock.
     pub(super) fn note(&self, change: &Change, connection: u64) {
         let mut heard = self.heard();
+        if heard.owed.connection != connection {
+            heard.owed = Owed::default();
+        }
         match change.kind {
             ChangeKind::Start if heard.started_at < Some(change.time) => {
                 heard.started_at = Some(change.time);
+                if heard
+                    .owed
+                    .start
+                    .take_if(|begun| *begun <= change.time)
+                    .is_some()
+                {
+                    heard.settled_start = Some(change.time);
+                }
                 heard.was_signalled = false;
                 // What was executed before was executed in a life that is over.
                 heard.execs.clear();
             }
             ChangeKind::Die if heard.died_at < Some(change.time) => {
                 heard.died_at = Some(change.time);
-                heard.deaths += 1;
+                if !std::mem::take(&mut heard.owed.death) {
+                    heard.deaths += 1;
+                }
                 // Whoever waits for this death looks again at once.
                 self.wake.notify_one();
             }
@@ -170,6 +197,27 @@ impl Subject {
 }
 
 impl Heard {
+    /// Of the life that was ended, what was not told yet will be, and is of no other: its death, and its
+    /// start where none was heard since the last life that was settled. `begun` is when that was by the
+    /// engine, where it will be told.
+    pub(super) fn expect(
+        &mut self,
+        begun: Option<Timestamp>,
+        death_is_owed: bool,
+        connection: u64,
+    ) {
+        let newer = self.started_at.filter(|at| Some(*at) > self.settled_start);
+        // Before this life's death is told, no start but its own can be.
+        if newer.is_some() && (death_is_owed || newer <= self.died_at) {
+            self.settled_start = newer;
+        }
+        self.owed = Owed {
+            connection,
+            start: begun.filter(|_| newer.is_none()),
+            death: death_is_owed,
+        };
+    }
+
     /// How long its last life was, where both ends of it were heard of.
     pub(super) fn lived(&self) -> Option<Duration> {
         span(self.started_at, self.died_at)

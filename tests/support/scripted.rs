@@ -45,6 +45,8 @@ pub struct World {
     pub kills: HashMap<String, Vec<Kill>>,
     /// Everyone who got a kill or a stop, in order.
     pub killed: Vec<String>,
+    /// Nothing is said of deaths.
+    pub hides_deaths: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -294,7 +296,7 @@ fn inspect(id: &str, shared: &Shared) -> (u16, String) {
             json!({
                 "Id": id,
                 "Config": {"Image": container["Image"]},
-                "State": {"StartedAt": "2026-01-01T00:00:00Z"},
+                "State": {"StartedAt": container["StartedAt"].as_str().unwrap_or("2026-01-01T00:00:00Z")},
             })
             .to_string(),
         ),
@@ -315,7 +317,7 @@ fn kill(id: &str, shared: &Shared) -> Option<Kill> {
             Fate::Vanishes => drop(world.containers.remove(id)),
             Fate::Lives => {}
         }
-        if !matches!(fate, Fate::Lives) {
+        if !matches!(fate, Fate::Lives) && !world.hides_deaths {
             world.chunks.push(event("die", id).into_bytes());
             shared.said.notify_all();
         }

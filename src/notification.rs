@@ -1,7 +1,8 @@
 //! Telling people: what was ended and what is wrong, posted to an address of theirs.
 //!
 //! Whoever receives it may be slow, gone or wrong: that is counted and logged, and costs nobody
-//! anything else. The address is a secret, and stands in no log line, answer or metric.
+//! anything else. The address is a secret, and stands in no log line, answer or metric (its host does,
+//! where the HTTP library's own lines are asked for, at level debug).
 
 mod address;
 mod failure;
@@ -86,12 +87,12 @@ impl Notifier {
         })
     }
 
-    /// Sends one that says it is a test, once.
+    /// Sends one from this host that says it is a test, once.
     ///
     /// # Errors
     /// When the receiver did not take it.
-    pub async fn test(&self) -> Result<u16, Failure> {
-        self.try_once(&Message::test()).await
+    pub async fn test(&self, host: &str) -> Result<u16, Failure> {
+        self.try_once(&Message::test(host)).await
     }
 
     /// Tells what is put on record until the shutdown.
@@ -219,7 +220,7 @@ mod tests {
         let metrics = Metrics::new().expect("metrics");
         let notifier = Notifier::new(&settings, metrics.clone()).expect("a notifier");
         let begun = Instant::now();
-        notifier.deliver(Message::test()).await;
+        notifier.deliver(Message::test("")).await;
         assert!(begun.elapsed() >= GIVE_UP);
         let failed = metrics.notifications.with_label_values(&["failed"]);
         assert_eq!(failed.get(), 1);

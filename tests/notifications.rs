@@ -298,7 +298,7 @@ fn a_test_is_sent_once_and_says_what_became_of_it() {
     );
     let got = receiver.got().remove(0);
     assert_eq!(got.content_type, "text/plain; charset=utf-8");
-    assert!(got.body.starts_with("this is a test"), "{got:?}");
+    assert!(got.body.contains(": this is a test"), "{got:?}");
 
     let closed = format!("http://127.0.0.1:1/{SECRET}");
     assert_said(&notify_test(directory.path(), &closed, &[]), 1, "refused");

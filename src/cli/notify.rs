@@ -44,7 +44,8 @@ pub(super) async fn run(arguments: &NotifyArguments) -> Answer {
     })?;
     let notifier = Notifier::new(&settings, metrics);
     let notifier = notifier.map_err(|error| Failure::bad_usage(error.to_string()))?;
-    match notifier.test().await {
+    let system = rustix::system::uname();
+    match notifier.test(&system.nodename().to_string_lossy()).await {
         Ok(status) => {
             table::say(&format!("sent: the receiver answered {status}"));
             Ok(FINE)

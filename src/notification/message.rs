@@ -38,10 +38,10 @@ pub(super) struct Message {
 
 impl Message {
     /// One that says it is a test.
-    pub(super) fn test() -> Self {
+    pub(super) fn test(host: &str) -> Self {
         let version = env!("CARGO_PKG_VERSION");
         let text = format!("this is a test: notifications of dockwarden {version} arrive");
-        Self::without_record("test", "", text, Level::Info, [("test", 1)].into())
+        Self::without_record("test", host, text, Level::Info, [("test", 1)].into())
     }
 
     /// How many were not told one by one.

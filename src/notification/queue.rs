@@ -117,7 +117,7 @@ mod tests {
     fn a_flood_is_a_burst_and_a_summary() {
         let begin = Instant::now();
         let mut queue = Queue::new(begin);
-        let fitting = (0..500).filter(|_| queue.push(Message::test(), begin));
+        let fitting = (0..500).filter(|_| queue.push(Message::test(""), begin));
         assert_eq!(fitting.count(), 10);
         assert_eq!(sent(&mut queue, begin), [1; 10]);
         assert!(matches!(queue.next(begin), Next::At(at) if at == begin + EVERY));
@@ -130,14 +130,14 @@ mod tests {
         let begin = Instant::now();
         let mut queue = Queue::new(begin);
         for _ in 0..10 {
-            queue.push(Message::test(), begin);
+            queue.push(Message::test(""), begin);
         }
         assert_eq!(sent(&mut queue, begin), [1; 10]);
-        assert!(!queue.push(Message::test(), begin));
+        assert!(!queue.push(Message::test(""), begin));
         assert_eq!(sent(&mut queue, begin + EVERY), [1], "it stands alone");
         let later = begin + EVERY * 100;
         for _ in 0..12 {
-            queue.push(Message::test(), later);
+            queue.push(Message::test(""), later);
         }
         assert_eq!(sent(&mut queue, later), [1; 10]);
         assert_eq!(sent(&mut queue, later + EVERY), [2]);
@@ -148,7 +148,7 @@ mod tests {
         let begin = Instant::now();
         let mut queue = Queue::new(begin);
         queue.put_back(Message::summary([("done", 7)].into(), ""));
-        queue.put_back(Message::test());
+        queue.put_back(Message::test(""));
         assert_eq!(queue.len(), 8);
         assert_eq!(sent(&mut queue, begin), [8]);
         queue.put_back(Message::summary([("done", 7)].into(), ""));

@@ -27,7 +27,7 @@ pub(super) fn of_counts(counts: &Counts) -> String {
     let of_kind = |(kind, number): (&&str, &usize)| format!("{number} {kind}");
     let kinds: Vec<_> = counts.iter().map(of_kind).collect();
     let all: usize = counts.values().sum();
-    format!("{all} more: {}", kinds.join(", "))
+    format!("{all} more were not told one by one: {}", kinds.join(", "))
 }
 
 pub(super) fn of_decision(record: &Record) -> String {
@@ -125,6 +125,9 @@ mod tests {
     #[test]
     fn a_summary_counts_by_kind() {
         let counts = [("escaped", 2), ("done", 488)].into();
-        assert_eq!(of_counts(&counts), "490 more: 488 done, 2 escaped");
+        assert_eq!(
+            of_counts(&counts),
+            "490 more were not told one by one: 488 done, 2 escaped"
+        );
     }
 }

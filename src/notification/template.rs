@@ -117,7 +117,7 @@ impl Template {
     }
 
     fn try_out(&self) -> Result<(), String> {
-        let mut test = Message::test();
+        let mut test = Message::test("");
         // Texts as well as nulls, and what would break out of a careless template.
         for fill in [Value::Null, "a \"quoted\" \\ name".into()] {
             for name in FIELDS {
@@ -159,7 +159,7 @@ mod tests {
     const BUILT_IN: [&str; 5] = ["json", "slack", "discord", "teams", "text"];
 
     fn hostile() -> Message {
-        let mut message = Message::test();
+        let mut message = Message::test("");
         message.text = "<!channel> \"}, {\"@everyone".to_owned();
         message
     }

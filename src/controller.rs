@@ -17,6 +17,7 @@ mod show;
 mod slots;
 mod subject;
 mod sweep;
+mod unseen;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

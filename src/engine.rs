@@ -150,6 +150,14 @@ pub struct Inspection {
     pub execs: BTreeSet<String>,
 }
 
+impl Inspection {
+    /// Whether SIGKILL ended it, as far as is known.
+    pub fn is_killed(&self) -> bool {
+        const KILLED: i64 = 128 + 9;
+        self.exit_code.is_none_or(|code| code == KILLED)
+    }
+}
+
 /// When an engine starts a container again by itself; written as `docker run --restart` takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartPolicy {

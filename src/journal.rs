@@ -6,6 +6,7 @@
 //! counted and told, and never keeps anything from being ended.
 
 mod appender;
+mod before;
 mod decisions;
 mod files;
 mod log;
@@ -28,14 +29,19 @@ use crate::metrics::Metrics;
 use crate::record::{self, Entry, Event, Happening, Outcome, Record, Trigger, What};
 use log::{AuditLog, Trouble};
 
+pub use before::Before;
 pub use decisions::Decisions;
 pub use files::MOST_KEPT;
 use search::Last;
 pub use search::{Filter, search};
 pub use tell::tell_happening;
 pub use writer::Writer;
-use writer::{RECENT, Recent, Request, Writing};
+use writer::{Recent, Request, Writing};
 
+/// How many of the last records are told apart by container.
+const RECENT: usize = 1_000;
+/// How many are kept in memory where a file has them all: what waits for a full disk is among them.
+const RECENT_BESIDE_FILE: usize = 100;
 /// How many records may wait to be written.
 const WAITING: usize = 10_000;
 /// How many records a listener may fall behind.
@@ -75,6 +81,7 @@ pub struct Decision {
 pub struct Journal {
     requests: mpsc::SyncSender<Request>,
     recent: Recent,
+    before: Arc<Before>,
     entries: broadcast::Sender<Entry>,
     trouble: Trouble,
     metrics: Metrics,
@@ -132,13 +139,18 @@ impl Journal {
         host: Option<String>,
         metrics: Metrics,
     ) -> std::io::Result<(Self, Writer)> {
-        let recent = Recent::default();
+        let mut before = Before::default();
+        let recent = Recent::new(match destination {
+            Destination::File(..) => RECENT_BESIDE_FILE,
+            Destination::Memory | Destination::StandardOutput => RECENT,
+        });
         let (log, last) = match destination {
             Destination::Memory => (AuditLog::none(metrics.clone()), None),
             Destination::StandardOutput => (AuditLog::standard_output(metrics.clone()), None),
             Destination::File(path, rotation) => {
                 let log = AuditLog::open(path, *rotation, metrics.clone())?;
-                let newest_first = search(path, &Filter::default(), RECENT)?;
+                before = Before::read(path)?;
+                let newest_first = search(path, &Filter::default(), RECENT_BESIDE_FILE)?;
                 newest_first.iter().rev().for_each(|one| recent.push(one));
                 (log, search::last(path)?)
             }
@@ -160,6 +172,7 @@ impl Journal {
         let journal = Self {
             requests,
             recent,
+            before: Arc::new(before),
             entries,
             trouble,
             metrics,
@@ -225,6 +238,11 @@ impl Journal {
     pub fn trouble(&self) -> Option<String> {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         trouble.clone()
+    }
+
+    /// What the process before had on record.
+    pub fn before(&self) -> Arc<Before> {
+        self.before.clone()
     }
 
     /// The last decisions, oldest first.

@@ -96,6 +96,14 @@ impl Outcome {
         Self::WouldDeny,
     ];
 
+    /// Whether a life is over with it.
+    pub fn is_end(self) -> bool {
+        matches!(
+            self,
+            Self::Done | Self::NeverRan | Self::Gone | Self::EndedItself
+        )
+    }
+
     /// The word in records and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

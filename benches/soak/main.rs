@@ -47,7 +47,10 @@ fn main() -> ExitCode {
     let builder = Warden::on(&engine).allowlist(LIST);
     let log = builder.dir().join("audit.jsonl");
     let log = log.to_str().expect("a path in UTF-8");
-    let builder = builder.args(["--audit-log", log]);
+    // As the image and the service unit have it.
+    let builder = builder
+        .args(["--audit-log", log])
+        .env("MALLOC_ARENA_MAX", "1");
     let warden = builder.start();
     warden.wait_ready();
 

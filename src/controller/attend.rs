@@ -118,7 +118,7 @@ impl Attendance<'_> {
             return self.unknown(&error, backoff).await;
         }
         self.history.unknown_since = None;
-        self.history.looked_at = Some(Instant::now());
+        let looked_at = self.history.looked_at.replace(Instant::now());
         let verdict = self.judge(&container).await;
         if verdict == Verdict::Unknown {
             return Next::After(backoff.delay());
@@ -156,6 +156,9 @@ impl Attendance<'_> {
             }
             Step::Leave if verdict.is_denied() && self.list_may_lag() => Next::After(LAG),
             Step::Leave => {
+                if looked_at.is_none() {
+                    self.put_unseen_end_on_record(&container, &verdict).await;
+                }
                 self.put_early_end_on_record(Some(&container)).await;
                 self.keep_dead(&container, &verdict).await;
                 Next::Settled

@@ -21,8 +21,6 @@ const ESCAPED: Duration = Duration::from_secs(10);
 const CONFIRM: Duration = Duration::from_secs(10);
 /// How long a record waits for the event of the death that it is about.
 const LATE_DEATH: Duration = Duration::from_secs(1);
-/// What a process exits with that SIGKILL ended.
-const KILLED: i64 = 128 + 9;
 /// How long an event may come after the answer that it belongs to.
 pub(super) const LATE_EVENT: Duration = Duration::from_millis(100);
 /// How long a record waits for what an inspection adds to it.
@@ -146,9 +144,9 @@ impl Attendance<'_> {
         let policy = inspection.restart_policy;
         // The engine takes a signal for one that has just ended, too, and says that it is done. Where a
         // policy would have started it again it is: the signal keeps the engine from that.
-        let is_killed = inspection.exit_code.is_none_or(|code| code == KILLED);
         let was_over = matches!(policy, None | Some(RestartPolicy::No));
-        if outcome == Outcome::Done && action == Action::Kill && !is_killed && was_over {
+        if outcome == Outcome::Done && action == Action::Kill && !inspection.is_killed() && was_over
+        {
             outcome = Outcome::EndedItself;
         }
         let heard = self.subject.heard().lived();
@@ -347,11 +345,11 @@ impl Attendance<'_> {
 /// What only some records have.
 #[derive(Default)]
 pub(super) struct Extra {
-    action: Option<Action>,
-    error: Option<String>,
-    restart_policy: Option<String>,
-    lived: Option<Duration>,
-    reaction: Option<Duration>,
+    pub(super) action: Option<Action>,
+    pub(super) error: Option<String>,
+    pub(super) restart_policy: Option<String>,
+    pub(super) lived: Option<Duration>,
+    pub(super) reaction: Option<Duration>,
 }
 
 /// Waits until what the engine reported shows. Its word alone is not enough: a kill of a

@@ -29,6 +29,7 @@ impl Controller {
         self.sweeps += 1;
         let over = self.take_seats(&listing, &enforcement, now);
         let connection = self.context.connection();
+        let ends_may_be_missing = self.context.journal.before().is_cut_short();
         for container in listing.containers {
             let id = container.id.clone();
             let tracked = self.tracked(&id);
@@ -37,8 +38,10 @@ impl Controller {
                 Some(history) => {
                     let is_over = over.contains_key(&id);
                     let may_be_another_life = history.looked_at_life.1 != connection;
+                    let is_unseen = ends_may_be_missing && history.looked_at.is_none();
                     history.needs_attention(&container, &enforcement, now, listed_since)
                         || is_over
+                        || (is_unseen && !container.state.is_live())
                         || (may_be_another_life && container.state.is_live())
                 }
             };

@@ -64,16 +64,9 @@ impl Decisions {
     /// # Errors
     /// When the audit log can't be read.
     pub fn last_by_container(&self) -> std::io::Result<BTreeMap<ContainerId, Arc<Record>>> {
-        let records = match self {
-            Self::Own(journal, _) => journal.recent(),
-            Self::Foreign(path) => {
-                let newest_first = search_if_there(path, &Filter::default(), RECENT)?;
-                newest_first.into_iter().rev().map(Arc::new).collect()
-            }
-            Self::None => Vec::new(),
-        };
-        Ok(records
-            .into_iter()
+        let newest_first = self.search(&Filter::default(), RECENT)?;
+        let oldest_first = newest_first.into_iter().rev().map(Arc::new);
+        Ok(oldest_first
             .map(|record| (record.container_id.clone(), record))
             .collect())
     }

@@ -110,7 +110,10 @@ pub(super) fn last(path: &Path) -> io::Result<Option<Last>> {
 }
 
 /// Visits the lines of a log, the last one first, until told to stop.
-fn from_the_end(path: &Path, mut visit: impl FnMut(&[u8]) -> ControlFlow<()>) -> io::Result<()> {
+pub(super) fn from_the_end(
+    path: &Path,
+    mut visit: impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> io::Result<()> {
     for file in files::open_all(path)? {
         if from_its_end(file, &mut visit)?.is_break() {
             break;

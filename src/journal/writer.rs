@@ -13,14 +13,22 @@ use tokio::sync::{broadcast, oneshot};
 use super::log::AuditLog;
 use crate::record::{Entry, Happening, Record};
 
-/// How many records are kept in memory.
-pub(super) const RECENT: usize = 1_000;
-
 /// The last records, as they stand in a log: that takes a third of the memory.
-#[derive(Clone, Default)]
-pub(super) struct Recent(Arc<Mutex<VecDeque<Box<[u8]>>>>);
+#[derive(Clone)]
+pub(super) struct Recent {
+    most: usize,
+    lines: Arc<Mutex<VecDeque<Box<[u8]>>>>,
+}
 
 impl Recent {
+    /// Keeps that many.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            lines: Arc::default(),
+        }
+    }
+
     pub(super) fn push(&self, record: &Record) {
         // A record is made of strings, numbers and maps with string keys: it always serialises.
         let Ok(line) = serde_json::to_vec(record) else {
@@ -28,7 +36,7 @@ impl Recent {
         };
         let mut lines = self.lines();
         lines.push_back(line.into());
-        if lines.len() > RECENT {
+        if lines.len() > self.most {
             lines.pop_front();
         }
     }
@@ -43,7 +51,7 @@ impl Recent {
     }
 
     fn lines(&self) -> MutexGuard<'_, VecDeque<Box<[u8]>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

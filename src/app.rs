@@ -7,6 +7,7 @@ mod begin;
 mod clients;
 mod descriptors;
 mod read_along;
+mod service_manager;
 mod socket;
 
 use std::path::{Path, PathBuf};
@@ -36,6 +37,7 @@ use crate::status::{Candidate, Enforcement, LoadedList, Snapshot};
 use begin::Beginning;
 use clients::Clients;
 use read_along::ReadAlong;
+use service_manager::Pulse;
 
 /// How long a shutdown may take, the controller's own part included.
 const SHUTDOWN: Duration = Duration::from_millis(4_400);
@@ -115,6 +117,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         tasks: Tasks::new(),
         journal: None,
         writer: None,
+        pulse: None,
         clients: CLIENTS.min(descriptors / 4),
         settings,
     };
@@ -144,8 +147,10 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     };
     let snapshot = daemon.take_stock(enforcement_receiver.clone());
     daemon.spawn("reload", reload.run(hangup, daemon.shutdown.clone()));
+    let told = enforcement_receiver.clone();
     daemon.serve(listener, enforcement_receiver, snapshot, decisions, ledger);
     tracing::info!(%address, "listening");
+    daemon.keep_service_manager_told(told);
 
     let ended = tokio::select! {
         signal = stop.next() => {
@@ -206,6 +211,8 @@ struct Daemon {
     /// Where what happens is put on record; none where another process does so.
     journal: Option<Journal>,
     writer: Option<journal::Writer>,
+    /// Asks the controller for a sign of life.
+    pulse: Option<Pulse>,
     /// How many are served at once.
     clients: usize,
 }
@@ -306,7 +313,9 @@ impl Daemon {
             self.shutdown.clone(),
         );
         let file = settings.audit_log.path().map(Path::to_owned);
-        self.spawn("controller", controller.run(updates, candidates));
+        let (pulse, asked) = mpsc::channel(1);
+        self.pulse = Some(pulse);
+        self.spawn("controller", controller.run(updates, candidates, asked));
         if let Some(keeper) = keeper {
             self.spawn("state", keeper);
         }
@@ -387,6 +396,12 @@ impl Daemon {
             };
             ("API", served.context("the API failed"))
         });
+    }
+
+    fn keep_service_manager_told(&mut self, enforcement: watch::Receiver<Enforcement>) {
+        let (pulse, shutdown) = (self.pulse.take(), self.shutdown.clone());
+        let telling = service_manager::keep_told(enforcement, pulse, shutdown);
+        self.spawn("service manager", telling);
     }
 
     /// Lets every task end, and every record reach the disk.

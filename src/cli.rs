@@ -3,11 +3,13 @@
 mod accept;
 mod canary;
 mod check;
+mod completions;
 mod daemon;
 mod diff;
 mod explain;
 mod healthcheck;
 mod learn;
+mod manual;
 mod notify;
 mod one_shot;
 mod pin;
@@ -74,6 +76,11 @@ enum Command {
     Healthcheck(healthcheck::Arguments),
     /// Send a test notification
     NotifyTest(notify::NotifyArguments),
+    /// Print what completes commands and options in a shell
+    Completions(completions::Arguments),
+    /// Write manual pages into a directory
+    #[command(hide = true)]
+    Manual(manual::Arguments),
 }
 
 /// The engine that a command speaks to.
@@ -185,6 +192,8 @@ pub fn main() -> ExitCode {
             Command::Schema => schema::run(),
             Command::Healthcheck(arguments) => healthcheck::run(&arguments).await,
             Command::NotifyTest(arguments) => notify::run(&arguments).await,
+            Command::Completions(arguments) => completions::run(&arguments),
+            Command::Manual(arguments) => manual::run(&arguments),
         }
     });
     // Nothing that still hangs may keep the process.

@@ -25,7 +25,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -200,11 +200,13 @@ impl Controller {
         controller
     }
 
-    /// Enforces until shutdown, then lets running ends finish.
+    /// Enforces until shutdown, then lets running ends finish. Meanwhile it answers who asks for a sign
+    /// of life.
     pub async fn run(
         mut self,
         mut updates: mpsc::Receiver<Update>,
         mut candidates: mpsc::Receiver<Candidate>,
+        mut pulse: mpsc::Receiver<oneshot::Sender<()>>,
     ) {
         self.show_list();
         self.publish();
@@ -216,6 +218,10 @@ impl Controller {
             let must_resolve = self.connected && !self.own.is_resolved();
             tokio::select! {
                 () = shutdown.cancelled() => break,
+                Some(asked) = pulse.recv() => {
+                    // Who asked may have waited long enough.
+                    let _ = asked.send(());
+                }
                 Some(update) = updates.recv() => self.update(update).await,
                 Some(candidate) = candidates.recv() => self.candidate(candidate),
                 Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),

@@ -256,3 +256,31 @@ fn restore_puts_the_policy_back_where_no_controller_does() {
     assert_eq!(policy(&engine, &bad), "on-failure:3");
     assert_eq!(engine.state(&bad).as_deref(), Some("running"));
 }
+
+#[test]
+fn what_a_process_ended_that_was_killed_itself_comes_back_too() {
+    let engine = engine();
+    let (warden, log) = warden(&engine, GOOD);
+    let mut warden = warden.start();
+    warden.wait_ready();
+    warden.sigkill();
+    // As if its kill had been under way.
+    let bad = engine.run(&[], "bad:1", &[]);
+    engine.docker_ok(&["kill", &bad]);
+    let by_itself = engine.run(&[], "bad:1", &["exit", "0"]);
+    engine.wait_until_dead(&by_itself, SOON);
+    warden.restart();
+    warden.wait_ready();
+    for (id, outcome) in [(&bad, "gone"), (&by_itself, "ended-itself")] {
+        let record = warden.wait_for_verdict(id, "denied");
+        assert_eq!(record["outcome"], outcome, "{record:#}");
+    }
+    warden.write_list_by_rename(BOTH);
+    warden.wait_for_sweeps(2);
+    let (output, rows) = restore(&engine, &log, &[]);
+    assert!(output.status.success(), "{output:?}");
+    let outcomes: Vec<_> = rows.iter().map(|row| &row["outcome"]).collect();
+    assert_eq!(outcomes, ["started"], "{rows:#?}");
+    assert_eq!(engine.state(&bad).as_deref(), Some("running"));
+    assert_eq!(engine.state(&by_itself).as_deref(), Some("exited"));
+}

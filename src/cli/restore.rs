@@ -54,13 +54,20 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
         .transpose()
         .map_err(|error| Failure::bad_usage(error.to_string()))?;
     let filter = Filter {
-        outcome: Some(RecordOutcome::Done),
+        verdict: Some("denied".to_owned()),
         since,
         ..Filter::default()
     };
     let records = journal::search(&arguments.audit_log, &filter, usize::MAX);
     let log = arguments.audit_log.display();
-    let records = records.map_err(|error| Failure::bad_usage(format!("{log}: {error}")))?;
+    let mut records = records.map_err(|error| Failure::bad_usage(format!("{log}: {error}")))?;
+    // What is `gone` may have been ended by a process that did not live to put it on record.
+    records.retain(|record| {
+        matches!(
+            record.outcome,
+            Some(RecordOutcome::Done | RecordOutcome::Gone)
+        )
+    });
     let (list, remembered) = known(arguments).await?;
     let (found, missing) = asked_for(ended(records, &remembered), &arguments.containers);
     for name in &missing {

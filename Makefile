@@ -1,6 +1,6 @@
 # Everything that a fresh Debian machine with Rust needs is installed on the way, and named.
 
-.PHONY: run demo test soak lint fuzz image
+.PHONY: run demo test soak lint fuzz image install deb
 
 run: # enforce the shipped allowlist on this machine's engine, or audit where that would end something
 	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev
@@ -33,3 +33,31 @@ fuzz: # every fuzz target, for so long each: make fuzz FUZZ_SECONDS=60
 
 image: # the image that docker-compose.yml runs
 	docker build --tag dockwarden:$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml) .
+
+DESTDIR =
+PREFIX = /usr/local
+PROFILE = release
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+PROGRAM = $(TARGET)/$(PROFILE:dev=debug)/dockwarden
+SHARE = $(DESTDIR)$(PREFIX)/share
+UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
+install: # program, manual, completions, systemd unit, a list that only audits: make install PREFIX=/usr DESTDIR=/tmp/root
+	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev
+	cargo build --locked --profile $(PROFILE)
+	scripts/package-files $(PROGRAM) $(TARGET)/package
+	install -D -t $(DESTDIR)$(PREFIX)/bin $(PROGRAM)
+	install -D -m 644 -t $(SHARE)/man/man1 $(TARGET)/package/man/*
+	install -D -m 644 $(TARGET)/package/dockwarden.bash $(SHARE)/bash-completion/completions/dockwarden
+	install -D -m 644 $(TARGET)/package/dockwarden.zsh $(SHARE)/zsh/site-functions/_dockwarden
+	install -D -m 644 $(TARGET)/package/dockwarden.fish $(SHARE)/fish/vendor_completions.d/dockwarden.fish
+	install -D -m 644 -t $(UNITS) packaging/systemd/dockwarden.service
+	sed -i 's,/usr/bin/,$(PREFIX)/bin/,' $(UNITS)/dockwarden.service
+	test -e $(DESTDIR)/etc/dockwarden/allowlist.toml || install -D -m 644 -t $(DESTDIR)/etc/dockwarden packaging/allowlist.toml
+
+CARGO_DEB = 3.8.0
+deb: # a Debian package of the same, in target/debian
+	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev dpkg-shlibdeps=dpkg-dev
+	cargo deb --version 2>/dev/null | grep -qF $(CARGO_DEB) || cargo install --locked cargo-deb --version $(CARGO_DEB)
+	cargo build --locked --profile $(PROFILE)
+	scripts/package-files $(PROGRAM) $(TARGET)/package
+	cargo deb --locked --no-build --profile $(PROFILE) $(if $(filter dev,$(PROFILE)),--fast)

@@ -19,7 +19,7 @@ use crate::record::{Outcome, Trigger};
 const ESCAPED: Duration = Duration::from_secs(10);
 /// How long an end may take to show after the engine reported it.
 const CONFIRM: Duration = Duration::from_secs(10);
-/// How long a record waits for the event of the death that it is about.
+/// How long a record waits for the event of the death that it is about, and for the call's answer behind it.
 const LATE_DEATH: Duration = Duration::from_secs(1);
 /// How long an event may come after the answer that it belongs to.
 pub(super) const LATE_EVENT: Duration = Duration::from_millis(100);
@@ -59,8 +59,23 @@ impl Attendance<'_> {
                 // The wait for a slot outlived the verdict: another list may allow it.
                 return Ok(None);
             }
-            let acted = context.engine.act(&subject.id, act).await;
-            let acted = acted.map_err(|error| error.chain())?;
+            let died = async {
+                if action == Action::Pause {
+                    std::future::pending::<()>().await;
+                }
+                subject.died_after(deaths).await;
+                // Word of a death mostly comes before the answer to the kill that caused it.
+                tokio::time::sleep(LATE_DEATH).await;
+            };
+            let acted = tokio::select! {
+                biased;
+                acted = context.engine.act(&subject.id, act) => acted.map_err(|error| error.chain())?,
+                // A call may hang on what is over.
+                () = died => match subject.heard().was_signalled {
+                    true => Acted::Done,
+                    false => Acted::Gone,
+                },
+            };
             confirm(context, subject, action, acted, deaths)
                 .await
                 .map(Some)

@@ -167,6 +167,13 @@ impl Subject {
         self.heard().is_kept_running = is_kept;
     }
 
+    /// Waits for another death than those, so many, that were heard of.
+    pub(super) async fn died_after(&self, deaths: u64) {
+        while self.heard().deaths <= deaths {
+            self.wake.notified().await;
+        }
+    }
+
     /// The execs that were told of since they were last taken.
     pub(super) fn take_execs(&self) -> Vec<ToldExec> {
         std::mem::take(&mut self.heard().execs)

@@ -63,9 +63,18 @@ fn whatever_happens_what_runs_is_what_a_full_sweep_would_leave() {
     assert!(failed.is_empty(), "failed: seeds {failed:?}");
 }
 
+/// Drawn stories seldom need each event: another one tells of the same container, or a full list comes.
+#[test]
+fn what_one_event_alone_tells_is_heard() {
+    tell("events", &Story::of_single_events());
+}
+
 fn play(seed: u64) {
-    let story = Story::draw(seed);
-    let mut play = Play::begin(seed, &story);
+    tell(&format!("seed {seed}"), &Story::draw(seed));
+}
+
+fn tell(title: &str, story: &Story) {
+    let mut play = Play::begin(title, story);
     for step in &story.steps {
         play.step(step);
     }

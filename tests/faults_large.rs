@@ -53,7 +53,7 @@ fn labels_cost_nothing(size: usize) {
     std::thread::sleep(Duration::from_millis(200));
     engine.assert_same(&control);
     let peak = warden.peak_memory();
-    assert!(peak < 200, "{peak} MiB");
+    assert!(peak < 80, "{peak} MiB");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod support;
 
 use serde_json::Value;
 use std::path::Path;
+use support::scripted::{Scripted, listed, numbered};
 use support::{Builder, Engine, Life, SOON, Warden, dockwarden, eventually};
 
 /// Allows `shop` and `db`.
@@ -173,9 +174,10 @@ fn a_held_list_that_is_taken_back_leaves_nothing_behind() {
 #[test]
 fn a_small_change_is_never_held() {
     let shop = Shop::open();
-    let warden = shop.warden(GOOD).start();
+    let few = GOOD.replace("[[allow]]", "guard = { min = 2 }\n[[allow]]");
+    let warden = shop.warden(&few).start();
     warden.wait_ready();
-    // Two of eight, and four of eight: one is too small a share, the other neither.
+    // Two of eight: as many as `min`, and too small a share.
     warden.write_list_by_rename("version = 1\n[[allow]]\nimage = \"shop:1\"\n");
     for life in &shop.lives[6..] {
         shop.engine.wait_until_dead(&life.id, SOON);
@@ -335,6 +337,56 @@ fn with_the_engine_away_a_change_is_held_until_it_answers() {
         warden.get_json("/allowlist")["hash"] == *hash(&harmless, warden.dir())
     });
     shop.is_whole();
+}
+
+/// It is known to be away, and nobody is asked.
+#[test]
+fn with_no_engine_to_ask_nothing_comes_into_force() {
+    let shop = Shop::open();
+    let warden = shop.warden(GOOD).start();
+    warden.wait_ready();
+    let in_force = warden.get_json("/allowlist")["hash"].clone();
+    shop.engine.set_live_restore(true);
+    shop.engine.sigkill_dockerd();
+    eventually("it knows that the engine is away", SOON, || {
+        warden.metric("dockwarden_engine_connected") == 0.0
+    });
+    warden.write_list_by_rename(BAD);
+    let held = held(&warden);
+    assert_eq!(held["error"], "the engine is out of reach", "{held}");
+    assert_eq!(warden.get_json("/allowlist")["hash"], in_force);
+    shop.engine.start_dockerd();
+    eventually("it is weighed", SOON, || {
+        let held = warden.get_json("/allowlist")["held"].clone();
+        held["would_end"].as_array().map(Vec::len) == Some(6)
+    });
+    warden.wait_for_sweeps(2);
+    shop.is_whole();
+}
+
+/// An engine that is there and does not tell what runs.
+#[test]
+fn with_a_reading_that_failed_nothing_comes_into_force() {
+    let fake = Scripted::start();
+    for id in (1..=8).map(numbered) {
+        let shop = listed(&id, "shop:1");
+        fake.world().containers.insert(id, shop);
+    }
+    let warden = fake.warden(GOOD, "1h");
+    let in_force = warden.get_json("/allowlist")["hash"].clone();
+    for (status, body) in [(500, "{}"), (200, "[{"), (200, "null")] {
+        fake.world().lists = Some((status, body.to_owned()));
+        warden.write_list_by_rename(BAD);
+        let held = held(&warden);
+        assert!(held["error"].is_string(), "{status} {body}: {held}");
+        assert_eq!(warden.get_json("/allowlist")["hash"], in_force);
+        fake.world().lists = None;
+        warden.write_list_by_rename(GOOD);
+        eventually("nothing is held", SOON, || {
+            warden.get_json("/allowlist")["held"].is_null()
+        });
+    }
+    assert!(fake.killed().is_empty(), "{:?}", fake.killed());
 }
 
 #[test]

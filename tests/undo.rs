@@ -113,6 +113,12 @@ fn what_is_denied_and_does_not_run_is_kept_from_it() {
     wait_for_policy(&engine, &stopped, "unless-stopped");
     wait_for_policy(&engine, &created, "always");
     assert_eq!(engine.state(&stopped).as_deref(), Some("exited"));
+
+    // A list that denies them again finds them by its sweep: no event tells of them.
+    warden.write_list_by_rename(GOOD);
+    wait_for_policy(&engine, &stopped, "no");
+    wait_for_policy(&engine, &created, "no");
+    assert_eq!(policy(&engine, &allowed), "always");
 }
 
 #[test]

@@ -35,10 +35,10 @@ impl Drop for Told {
 }
 
 impl Play {
-    pub(crate) fn begin(seed: u64, story: &Story) -> Self {
+    pub(crate) fn begin(title: &str, story: &Story) -> Self {
         let list = LISTS[story.first_list];
         let how = if story.resyncs { "1s" } else { "10m" };
-        let first = format!("seed {seed}, list `{}`, --resync {how}", list.name);
+        let first = format!("{title}, list `{}`, --resync {how}", list.name);
         println!("{first}");
         let engine = Engine::start();
         let mut model = Model::new(list);

@@ -68,6 +68,42 @@ pub(crate) struct Story {
 }
 
 impl Story {
+    /// No full list comes, and what is denied becomes so by a new name, or runs again by a call that
+    /// starts nothing.
+    pub(crate) fn of_single_events() -> Self {
+        let list = |name: &str| {
+            let number = LISTS.iter().position(|list| list.name == name);
+            number.expect("a list of that name")
+        };
+        let run = |from| Step::Run {
+            from,
+            is_web: true,
+            has_label: false,
+            uses_network: false,
+            policy: "no",
+            only_created: false,
+        };
+        let steps = vec![
+            run(From::Good),
+            Step::Rest,
+            Step::Rename(0),
+            Step::Rest,
+            Step::List {
+                number: list("pause"),
+                waits: true,
+            },
+            run(From::Bad),
+            Step::Rest,
+            Step::Unpause(1),
+            Step::Rest,
+        ];
+        Self {
+            first_list: list("name"),
+            resyncs: false,
+            steps,
+        }
+    }
+
     pub(crate) fn draw(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let first_list = random.below(LISTS.len());

@@ -245,7 +245,13 @@ fn a_restart_with_a_bad_or_another_file_enforces_the_accepted_list() {
     let shop = Shop::open();
     let mut warden = shop.warden(GOOD).start();
     warden.wait_ready();
-    let accepted = warden.get_json("/allowlist")["hash"].clone();
+    // One that came into force while it ran, as most do.
+    let newer = GOOD.replace("db:1\"", "db:1\", \"more:1\"");
+    let accepted = hash(&newer, warden.dir());
+    warden.write_list_by_rename(&newer);
+    eventually("the newer list is in force", SOON, || {
+        warden.get_json("/allowlist")["hash"] == *accepted
+    });
     for (what, text) in [
         ("cut off", "version = 1\n[[all"),
         ("empty", ""),

@@ -123,6 +123,35 @@ fn nothing_is_ended_on_a_reading_that_failed() {
 }
 
 #[test]
+fn a_list_that_is_cut_off_hides_nobody() {
+    let fake = Scripted::start();
+    let (good, twin) = (numbered(1), numbered(2));
+    for id in [&good, &twin] {
+        let container = listed(id, "good:1");
+        fake.world().containers.insert(id.clone(), container);
+    }
+    let warden = fake.warden(LIST, "1s");
+    let shown = || {
+        let answer = warden.get("/containers");
+        let count = |answer: serde_json::Value| answer["data"].as_array().map(Vec::len);
+        (answer.status == 200)
+            .then(|| count(answer.json()))
+            .flatten()
+    };
+    eventually("both are shown", SOON, || shown() == Some(2));
+    let whole = json!([listed(&good, "good:1"), listed(&twin, "good:1")]).to_string();
+    {
+        let mut world = fake.world();
+        world.lists = Some((200, whole[..whole.len() / 2].to_owned()));
+        world.listed = 0;
+    }
+    eventually("it is read again and again", SOON, || {
+        assert!(matches!(shown(), None | Some(2)), "{:?}", shown());
+        fake.world().listed >= 6
+    });
+}
+
+#[test]
 fn what_is_unknown_never_shelters_and_what_is_missing_never_matches() {
     const LIST: &str = r#"
 version = 1
@@ -230,7 +259,7 @@ fn a_container_that_cannot_be_inspected_is_unknown_and_alone() {
             .insert(evil.clone(), listed(&evil, "evil:1"));
         world.broken_inspections.insert(open.clone());
     }
-    let warden = fake.warden(LIST, "1s");
+    let warden = fake.warden(LIST, "1h");
     fake.wait_for_kill(&evil);
     eventually("it is asked again", SOON, || {
         fake.world().inspected.values().sum::<usize>() >= 9

@@ -162,7 +162,7 @@ fn lists_are_judged_with(streams: Streams) {
 #[test]
 fn a_stream_that_stays_silent_hides_nothing_from_the_sweep() {
     let fake = Scripted::start();
-    let _warden = fake.warden(LIST, "1s");
+    let warden = fake.warden(LIST, "1s");
     for round in 0..3 {
         let (good, evil) = (numbered(10 + round), numbered(20 + round));
         fake.world()
@@ -174,6 +174,10 @@ fn a_stream_that_stays_silent_hides_nothing_from_the_sweep() {
         fake.wait_for_kill(&evil);
         assert!(!fake.killed().contains(&good));
     }
+    // What is listed for long and was never told of means a stream that is dead.
+    eventually("another stream is asked for", SOON * 2, || {
+        warden.metric("dockwarden_engine_reconnects_total") >= 1.0
+    });
 }
 
 /// The engine drops events for a subscriber that does not read, and says nothing of it.

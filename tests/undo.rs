@@ -121,6 +121,25 @@ fn what_is_denied_and_does_not_run_is_kept_from_it() {
     assert_eq!(policy(&engine, &allowed), "always");
 }
 
+/// A kill at any moment must not lose what a container is to get back.
+#[test]
+fn a_restart_policy_is_written_down_before_it_is_taken() {
+    let engine = engine();
+    let (warden, log) = warden(&engine, GOOD);
+    let warden = warden.start();
+    warden.wait_ready();
+    let bad: Vec<_> = (0..4)
+        .map(|_| engine.run(&["--restart", "on-failure:7"], "bad:1", &[]))
+        .collect();
+    let known = log.with_file_name("dockwarden-state");
+    let known = known.join("containers.json");
+    for id in &bad {
+        wait_for_policy(&engine, id, "no");
+        let known: Value = serde_json::from_slice(&std::fs::read(&known).unwrap()).unwrap();
+        assert_eq!(known[id]["restart_policy"], "on-failure:7", "{known:#}");
+    }
+}
+
 #[test]
 fn what_is_frozen_keeps_no_policy_either() {
     let engine = engine();

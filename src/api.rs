@@ -7,19 +7,21 @@ mod health;
 mod page;
 mod problem;
 mod query;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
+use axum::{Extension, Router};
 use jiff::Timestamp;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::allowlist::Verdict;
@@ -31,6 +33,7 @@ use crate::state::Ledger;
 use crate::status::{Enforcement, Snapshot};
 pub use containers::HIDDEN;
 use problem::Problem;
+use stream::Streams;
 
 /// Which of the services answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +87,8 @@ pub struct Sources {
     pub show_all_labels: bool,
     /// Held by the one request that counts containers for the metrics.
     pub counting: Mutex<()>,
+    /// Ends the streams when the service ends.
+    pub shutdown: CancellationToken,
 }
 
 impl Sources {
@@ -133,7 +138,11 @@ pub fn router(sources: Sources) -> Router {
         .route("/metrics", get(health::metrics))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
-        .route("/decisions", get(decisions::list));
+        .route("/decisions", get(decisions::list))
+        .route(
+            "/decisions/stream",
+            get(stream::decisions).layer(Extension(Streams::default())),
+        );
     if sources.role.shows() {
         router = router
             .route("/", get(containers::index))

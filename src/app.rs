@@ -384,6 +384,7 @@ impl Daemon {
             resync: self.settings.resync,
             show_all_labels: self.settings.show_all_labels,
             counting: Mutex::default(),
+            shutdown: self.shutdown.clone(),
         });
         let (stop, late) = (self.shutdown.clone(), self.shutdown.clone());
         let clients = Clients::new(listener, self.clients);

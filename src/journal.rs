@@ -8,9 +8,11 @@
 mod appender;
 mod before;
 mod decisions;
+mod feed;
 mod files;
 mod log;
 mod search;
+mod tail;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ use log::{AuditLog, Trouble};
 
 pub use before::Before;
 pub use decisions::Decisions;
+pub use feed::Feed;
 pub use files::MOST_KEPT;
 use search::Last;
 pub use search::{Filter, search};

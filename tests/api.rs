@@ -602,6 +602,7 @@ fn what_is_not_there_or_not_read_only_is_a_problem() {
             "/containers",
             "/containers/web-1",
             "/decisions",
+            "/decisions/stream",
             "/allowlist",
             "/metrics",
             "/livez",

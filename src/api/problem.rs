@@ -49,6 +49,10 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "this API only reads")
     }
 
+    pub(super) fn busy(detail: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
     /// The handler of panics wants a response at once.
     pub(super) fn internal(detail: &str) -> Response {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()

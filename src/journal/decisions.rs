@@ -51,6 +51,15 @@ impl Decisions {
         Ok(found)
     }
 
+    /// The audit log's file, where there is one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Own(_, path) => path.as_deref(),
+            Self::Foreign(path) => Some(path),
+            Self::None => None,
+        }
+    }
+
     /// Why what is decided is not written now, where it is not.
     pub fn trouble(&self) -> Option<String> {
         match self {

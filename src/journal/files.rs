@@ -91,12 +91,12 @@ fn open_upwards(path: &Path) -> io::Result<Vec<File>> {
 }
 
 /// The same for one file under any name, and another file's never, as long as it is open.
-fn identity(file: &File) -> io::Result<(u64, u64)> {
+pub(super) fn identity(file: &File) -> io::Result<(u64, u64)> {
     file.metadata()
         .map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-fn identity_of_newest(path: &Path) -> io::Result<Option<(u64, u64)>> {
+pub(super) fn identity_of_newest(path: &Path) -> io::Result<Option<(u64, u64)>> {
     for number in 0..=MOST_KEPT {
         match fs::metadata(numbered(path, number)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

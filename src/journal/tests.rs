@@ -15,7 +15,7 @@ use crate::container::ContainerId;
 use crate::record::{Connection, Event, Happening, Outcome, Record, Trigger, What};
 
 /// Room for some records of `record`.
-const SMALL: Rotation = Rotation {
+pub(super) const SMALL: Rotation = Rotation {
     max_size: 4_096,
     keep: 5,
 };
@@ -79,13 +79,13 @@ fn happening(seq: u64) -> Vec<u8> {
 }
 
 /// A log in a directory that ends with it.
-struct Place {
+pub(super) struct Place {
     directory: TempDir,
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         // In memory where that can be: what is tested here is not the disk.
         let memory = Path::new("/dev/shm");
         let directory = if memory.is_dir() {
@@ -102,14 +102,14 @@ impl Place {
         Appender::open(&self.path, rotation).expect("a log")
     }
 
-    fn append(&self, rotation: Rotation, numbers: RangeInclusive<u64>) {
+    pub(super) fn append(&self, rotation: Rotation, numbers: RangeInclusive<u64>) {
         let mut log = self.open(rotation);
         for seq in numbers {
             append(&mut log, seq);
         }
     }
 
-    fn numbers(&self) -> Vec<u64> {
+    pub(super) fn numbers(&self) -> Vec<u64> {
         numbers(&self.path, &Filter::default(), usize::MAX)
     }
 
@@ -119,13 +119,13 @@ impl Place {
     }
 
     /// The files that there are, by number.
-    fn files(&self) -> Vec<u32> {
+    pub(super) fn files(&self) -> Vec<u32> {
         (0..=files::MOST_KEPT)
             .filter(|number| files::numbered(&self.path, *number).exists())
             .collect()
     }
 
-    fn bytes(&self, number: u32) -> Vec<u8> {
+    pub(super) fn bytes(&self, number: u32) -> Vec<u8> {
         std::fs::read(files::numbered(&self.path, number)).expect("bytes")
     }
 }

@@ -21,8 +21,8 @@ fn next(stream: &Stream) -> (u64, Value) {
             Some(("data", text)) => record = serde_json::from_str(text).ok(),
             _ => {}
         }
-        if line.is_empty() && id.is_some() {
-            return (id.unwrap(), record.expect("a record"));
+        if let (true, Some(id)) = (line.is_empty(), id) {
+            return (id, record.expect("a record"));
         }
     }
 }

@@ -476,7 +476,15 @@ async fn error_message(body: Incoming) -> String {
 }
 
 fn unreachable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> EngineError {
-    EngineError::Unreachable(error.into())
+    let error = error.into();
+    let causes = std::iter::successors(Some(&*error as &dyn std::error::Error), |one| one.source());
+    let is_missing = causes
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::NotFound);
+    EngineError::Unreachable(match is_missing {
+        true => "no Docker engine here, its socket does not exist".into(),
+        false => error,
+    })
 }
 
 fn unreadable(what: &str) -> EngineError {

@@ -54,7 +54,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Where a tool is missing, says which and how to get it, before anything fails in a darker way.
-fn require(tool: &str, package: &str) {
+pub fn require(tool: &str, package: &str) {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file()));
     assert!(

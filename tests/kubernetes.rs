@@ -1,0 +1,544 @@
+//! `k8s/`: each manifest is what the cluster's API takes, they agree with each other, and the list in them lets a
+//! node's own containers live.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use support::{Engine, SOON, Warden, dockwarden};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn documents(text: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(text).expect("YAML")
+}
+
+/// What `kubectl apply -f k8s/` reads, in its order.
+fn manifests() -> Vec<Value> {
+    let entries = std::fs::read_dir(root().join("k8s")).unwrap();
+    let paths: BTreeSet<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    let yaml = paths.iter().filter(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "yaml")
+    });
+    yaml.flat_map(|path| documents(&std::fs::read_to_string(path).unwrap()))
+        .collect()
+}
+
+fn all<T: DeserializeOwned>(kind: &str) -> Vec<T> {
+    let of_kind = |one: &Value| one["kind"] == kind;
+    let found = manifests().into_iter().filter(of_kind);
+    found
+        .map(|one| serde_json::from_value(one).unwrap())
+        .collect()
+}
+
+fn only<T: DeserializeOwned>(kind: &str) -> T {
+    let mut found = all(kind);
+    assert_eq!(found.len(), 1, "{kind}");
+    found.remove(0)
+}
+
+fn list() -> String {
+    let map: ConfigMap = only("ConfigMap");
+    map.data.unwrap()["allowlist.toml"].clone()
+}
+
+fn containers(set: &DaemonSet) -> &[Container] {
+    &set.spec
+        .as_ref()
+        .unwrap()
+        .template
+        .spec
+        .as_ref()
+        .unwrap()
+        .containers
+}
+
+fn kubectl_kustomize(directory: &Path) -> Result<Vec<Value>, String> {
+    support::require("kubectl", "kubernetes-client");
+    let done = Command::new("kubectl")
+        .arg("kustomize")
+        .arg(directory)
+        .output()
+        .unwrap();
+    if !done.status.success() {
+        return Err(String::from_utf8_lossy(&done.stderr).into_owned());
+    }
+    Ok(documents(&String::from_utf8(done.stdout).unwrap()))
+}
+
+/// Read into the API's type and written again, nothing is lost: so no field is unknown to it.
+fn strictly<T: DeserializeOwned + Serialize>(manifest: &Value) {
+    let typed: T = serde_json::from_value(manifest.clone())
+        .unwrap_or_else(|error| panic!("{error}: {manifest:#}"));
+    assert_eq!(serde_json::to_value(typed).unwrap(), *manifest);
+}
+
+fn is_known(manifest: &Value) {
+    match manifest["kind"].as_str().unwrap() {
+        "Namespace" => strictly::<Namespace>(manifest),
+        "ConfigMap" => strictly::<ConfigMap>(manifest),
+        "DaemonSet" => strictly::<DaemonSet>(manifest),
+        "Service" => strictly::<Service>(manifest),
+        "NetworkPolicy" => strictly::<NetworkPolicy>(manifest),
+        kind => panic!("nobody checks a {kind}"),
+    }
+}
+
+#[test]
+fn the_api_knows_every_field_of_every_manifest() {
+    let manifests = manifests();
+    assert_eq!(manifests[0]["kind"], "Namespace", "what comes first");
+    assert_eq!(manifests.len(), 6);
+    manifests.iter().for_each(is_known);
+    for manifest in &manifests[1..] {
+        assert_eq!(
+            manifest["metadata"]["namespace"],
+            manifests[0]["metadata"]["name"]
+        );
+    }
+}
+
+#[test]
+#[should_panic(expected = "assertion")]
+fn a_misspelt_field_is_noticed() {
+    let mut set = manifests()
+        .into_iter()
+        .find(|one| one["kind"] == "DaemonSet")
+        .unwrap();
+    set["spec"]["template"]["spec"]["tolerrations"] = json!([]);
+    is_known(&set);
+}
+
+#[test]
+fn kustomize_makes_the_same_of_it() {
+    let by_name = |all: Vec<Value>| -> BTreeMap<String, Value> {
+        let named = all.into_iter();
+        named
+            .map(|one| (format!("{}/{}", one["kind"], one["metadata"]["name"]), one))
+            .collect()
+    };
+    let kustomized = kubectl_kustomize(&root().join("k8s")).unwrap();
+    assert_eq!(by_name(kustomized), by_name(manifests()));
+}
+
+/// kubectl knows components since 1.21; Debian 12 has 1.20.
+#[test]
+fn components_add_what_they_say() {
+    let version = Command::new("kubectl")
+        .args(["version", "--client", "-o", "json"])
+        .output()
+        .unwrap();
+    let version: Value = serde_json::from_slice(&version.stdout).unwrap();
+    let minor = version["clientVersion"]["minor"].as_str().unwrap();
+    let minor: u32 = minor.trim_end_matches('+').parse().unwrap();
+    let made = kubectl_kustomize(&root().join("k8s-audit"));
+    if minor < 21 {
+        eprintln!("kubectl 1.{minor} knows no components: not checked");
+        assert!(made.is_err(), "it does know them");
+        return;
+    }
+    let made = made.unwrap();
+    made.iter().for_each(is_known);
+    assert_eq!(made.len(), 6);
+    let set = made
+        .into_iter()
+        .find(|one| one["kind"] == "DaemonSet")
+        .unwrap();
+    let set: DaemonSet = serde_json::from_value(set).unwrap();
+    for container in containers(&set) {
+        let mode = container
+            .env
+            .iter()
+            .flatten()
+            .find(|one| one.name == "DOCKWARDEN_MODE");
+        assert_eq!(
+            mode.unwrap().value.as_deref(),
+            Some("audit"),
+            "{}",
+            container.name
+        );
+    }
+
+    let both = tempfile::tempdir_in(root()).unwrap();
+    let text = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../k8s]\n\
+                components: [../k8s/components/audit, ../k8s/components/service-monitor]\n";
+    std::fs::write(both.path().join("kustomization.yaml"), text).unwrap();
+    let made = kubectl_kustomize(both.path()).unwrap();
+    assert!(made.iter().any(|one| one["kind"] == "ServiceMonitor"));
+}
+
+#[test]
+fn names_ports_and_selectors_agree() {
+    let set: DaemonSet = only("DaemonSet");
+    let spec = set.spec.as_ref().unwrap();
+    let labels = spec
+        .template
+        .metadata
+        .as_ref()
+        .unwrap()
+        .labels
+        .as_ref()
+        .unwrap();
+    assert_eq!(spec.selector.match_labels.as_ref(), Some(labels));
+    let pod = spec.template.spec.as_ref().unwrap();
+    let volumes: BTreeSet<_> = pod.volumes.iter().flatten().map(|one| &*one.name).collect();
+    let mut ports = BTreeMap::new();
+    for container in containers(&set) {
+        let mounted: BTreeSet<_> = container
+            .volume_mounts
+            .iter()
+            .flatten()
+            .map(|one| &*one.name)
+            .collect();
+        assert_eq!(mounted, volumes, "{}", container.name);
+        assert!(
+            container
+                .volume_mounts
+                .iter()
+                .flatten()
+                .all(|one| one.sub_path.is_none())
+        );
+        let [port] = container.ports.as_deref().unwrap() else {
+            panic!("one port")
+        };
+        let name = port.name.clone().unwrap();
+        let listen = container
+            .env
+            .iter()
+            .flatten()
+            .find(|one| one.name == "DOCKWARDEN_LISTEN")
+            .unwrap();
+        assert_eq!(
+            listen.value,
+            Some(format!("0.0.0.0:{}", port.container_port))
+        );
+        for probe in [&container.liveness_probe, &container.readiness_probe] {
+            let get = probe.as_ref().unwrap().http_get.as_ref().unwrap();
+            assert_eq!(get.port, IntOrString::String(name.clone()));
+        }
+        ports.insert(name, port.container_port);
+    }
+    assert_eq!(ports.len(), 2);
+
+    let services: Vec<Service> = all("Service");
+    for service in &services {
+        let spec = service.spec.as_ref().unwrap();
+        assert_eq!(spec.selector.as_ref(), Some(labels));
+        for port in spec.ports.iter().flatten() {
+            let Some(IntOrString::String(target)) = &port.target_port else {
+                panic!("a name")
+            };
+            assert_eq!(ports[target], port.port);
+        }
+    }
+    let policy: NetworkPolicy = only("NetworkPolicy");
+    let policy = policy.spec.unwrap();
+    assert_eq!(
+        policy.pod_selector.unwrap().match_labels.as_ref(),
+        Some(labels)
+    );
+    for port in policy.ingress.unwrap()[0].ports.iter().flatten() {
+        let Some(IntOrString::String(name)) = &port.port else {
+            panic!("a name")
+        };
+        assert!(ports.contains_key(name));
+    }
+
+    let hosts = pod
+        .volumes
+        .iter()
+        .flatten()
+        .filter_map(|one| one.host_path.as_ref());
+    for host in hosts {
+        assert!(
+            list().contains(&format!("\"bind:{}", host.path)),
+            "{}",
+            host.path
+        );
+    }
+    let map: ConfigMap = only("ConfigMap");
+    let mounted = pod
+        .volumes
+        .iter()
+        .flatten()
+        .find_map(|one| one.config_map.as_ref());
+    assert_eq!(Some(mounted.unwrap().name.clone()), map.metadata.name);
+
+    let text =
+        std::fs::read_to_string(root().join("k8s/components/service-monitor/service-monitor.yaml"));
+    let monitor = documents(&text.unwrap()).remove(0);
+    let wanted = monitor["spec"]["selector"]["matchLabels"]
+        .as_object()
+        .unwrap();
+    let is_wanted = |service: &&Service| {
+        let has = service.metadata.labels.as_ref().unwrap();
+        wanted
+            .iter()
+            .all(|(key, value)| has.get(key).is_some_and(|one| value == one))
+    };
+    let [selected] = services.iter().filter(is_wanted).collect::<Vec<_>>()[..] else {
+        panic!("one")
+    };
+    let offered = selected.spec.as_ref().unwrap().ports.iter().flatten();
+    let offered: BTreeSet<_> = offered.map(|one| one.name.clone().unwrap()).collect();
+    for endpoint in monitor["spec"]["endpoints"].as_array().unwrap() {
+        assert!(offered.contains(endpoint["port"].as_str().unwrap()));
+    }
+}
+
+#[test]
+fn both_containers_run_this_version_with_no_more_than_they_need() {
+    let set: DaemonSet = only("DaemonSet");
+    for container in containers(&set) {
+        assert_eq!(
+            container.image.as_deref(),
+            Some(concat!("dockwarden:", env!("CARGO_PKG_VERSION")))
+        );
+        let context = serde_json::to_value(&container.security_context).unwrap();
+        let wanted = json!({
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": { "drop": ["ALL"] },
+        });
+        assert_eq!(context, wanted);
+        // Every variable is one that the command has.
+        let command = &container.args.as_ref().unwrap()[0];
+        let help = dockwarden(&[command, "--help"]);
+        let help = String::from_utf8(help.stdout).unwrap();
+        for variable in container.env.iter().flatten().map(|one| &one.name) {
+            assert!(
+                help.contains(&format!("{variable}="))
+                    || ["DOCKER_HOST", "MALLOC_ARENA_MAX"].contains(&&**variable),
+                "{variable}"
+            );
+        }
+    }
+}
+
+/// The warnings are those of a list that can't know the digests of your cluster.
+#[test]
+fn the_list_is_valid_and_warns_of_nothing_but_open_images_and_strong_grants() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("allowlist.toml");
+    std::fs::write(&path, list()).unwrap();
+    let done = dockwarden(&["check", path.to_str().unwrap()]);
+    let told =
+        String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{told}");
+    let warnings: Vec<_> = told
+        .lines()
+        .filter(|line| line.starts_with("warning: "))
+        .collect();
+    let expected = ["not pinned", "root on its host", "symlink"];
+    assert_eq!(warnings.len(), 9, "{told}");
+    for warning in warnings {
+        assert!(
+            expected.iter().any(|one| warning.contains(one)),
+            "{warning}"
+        );
+    }
+}
+
+/// Containers as cri-dockerd makes them, ids for images included.
+struct Node {
+    engine: Engine,
+}
+
+const SHAREABLE: [&str; 2] = ["--ipc", "shareable"];
+
+/// The directories of a node that the list names. The test has its own in their place.
+const DIRECTORIES: [&str; 3] = ["/var/lib/kubelet/pods", "/var/lib/dockwarden", "/var/run"];
+
+impl Node {
+    fn new() -> Self {
+        let node = Self {
+            engine: Engine::start(),
+        };
+        for directory in DIRECTORIES {
+            std::fs::create_dir_all(node.place(directory)).unwrap();
+        }
+        std::fs::write(node.place(DIRECTORIES[0]).join("etc-hosts"), "").unwrap();
+        node
+    }
+
+    fn place(&self, directory: &str) -> PathBuf {
+        self.engine.dir().join("node").join(&directory[1..])
+    }
+
+    fn list(&self) -> String {
+        DIRECTORIES.iter().fold(list(), |list, directory| {
+            let bind = format!("bind:{directory}");
+            assert!(list.contains(&bind), "{directory}");
+            list.replace(&bind, &format!("bind:{}", self.place(directory).display()))
+        })
+    }
+
+    fn volume(&self, directory: &str, rest: &str) -> String {
+        format!("{}:{rest}", self.place(directory).display())
+    }
+
+    fn sandbox(&self, namespace: &str, pod: &str, options: &[&str]) -> String {
+        self.run(
+            "podsandbox",
+            namespace,
+            pod,
+            "POD",
+            "registry.k8s.io/pause:3.10",
+            options,
+        )
+    }
+
+    fn container(
+        &self,
+        namespace: &str,
+        pod: &str,
+        name: &str,
+        image: &str,
+        options: &[&str],
+    ) -> String {
+        let sandbox = format!("container:k8s_POD_{pod}_{namespace}_uid_0");
+        let joined = ["--network", &sandbox, "--ipc", &sandbox];
+        let hosts = format!(
+            "{}:/etc/hosts",
+            self.place(DIRECTORIES[0]).join("etc-hosts").display()
+        );
+        let options = [&joined[..], &["--volume", &hosts], options].concat();
+        let id = self.engine.image_id(image);
+        self.run("container", namespace, pod, name, &id, &options)
+    }
+
+    fn run(
+        &self,
+        kind: &str,
+        namespace: &str,
+        pod: &str,
+        name: &str,
+        image: &str,
+        options: &[&str],
+    ) -> String {
+        let full = format!("k8s_{name}_{pod}_{namespace}_uid_0");
+        let labels = [
+            format!("io.kubernetes.docker.type={kind}"),
+            format!("io.kubernetes.pod.namespace={namespace}"),
+            format!("io.kubernetes.pod.name={pod}"),
+            format!("io.kubernetes.container.name={name}"),
+        ];
+        let mut all = vec!["--name", &full, "--security-opt", "seccomp=unconfined"];
+        for label in &labels {
+            all.extend(["--label", label]);
+        }
+        all.extend(options);
+        self.engine.run(&all, image, &[])
+    }
+}
+
+#[test]
+fn a_node_s_own_containers_live_and_strangers_end() {
+    let node = Node::new();
+    let engine = &node.engine;
+    for image in [
+        "registry.k8s.io/pause:3.10",
+        "registry.k8s.io/kube-apiserver:v1.33.1",
+        "dockwarden:0.1.0",
+        "evil/miner:1",
+    ] {
+        engine.image(image);
+    }
+    let warden = Warden::on(engine)
+        .subcommand("controller")
+        .allowlist(&node.list())
+        .start();
+    warden.wait_ready();
+
+    let host = ["--network", "host", "--ipc", "host"];
+    let mut living = vec![node.sandbox("kube-system", "apiserver", &host)];
+    let certificates = ["--pid", "host", "--volume", "/etc:/etc/kubernetes:ro"];
+    living.push(node.container(
+        "kube-system",
+        "apiserver",
+        "kube-apiserver",
+        "registry.k8s.io/kube-apiserver:v1.33.1",
+        &certificates,
+    ));
+    let [run, state] = [
+        node.volume(DIRECTORIES[2], "/host/run:ro"),
+        node.volume(DIRECTORIES[1], "/var/lib/dockwarden"),
+    ];
+    let own = ["--cap-drop", "ALL", "--volume", &run, "--volume", &state];
+    living.push(node.sandbox("dockwarden", "dockwarden-x", &SHAREABLE));
+    living.push(node.container(
+        "dockwarden",
+        "dockwarden-x",
+        "status-state-api",
+        "dockwarden:0.1.0",
+        &own,
+    ));
+    living.push(node.sandbox("shop", "miner", &SHAREABLE));
+    for id in &living {
+        warden.wait_for_verdict(id, "allowed");
+    }
+
+    // Of a pod that nobody allowed the sandbox stays and the container goes, whatever namespace it claims.
+    let strangers = [
+        node.container("shop", "miner", "miner", "evil/miner:1", &[]),
+        node.run(
+            "container",
+            "kube-system",
+            "apiserver",
+            "miner",
+            "evil/miner:1",
+            &[],
+        ),
+        node.run(
+            "podsandbox",
+            "shop",
+            "bold",
+            "POD",
+            "registry.k8s.io/pause:3.10",
+            &host,
+        ),
+        engine.run(
+            &["--name", "by-hand"],
+            "registry.k8s.io/kube-apiserver:v1.33.1",
+            &[],
+        ),
+    ];
+    for id in &strangers {
+        warden.wait_for_verdict(id, "denied");
+        engine.wait_until_dead(id, SOON);
+    }
+    for id in &living {
+        assert_eq!(
+            engine.state(id).as_deref(),
+            Some("running"),
+            "{:#?}",
+            warden.records_of(id)
+        );
+    }
+}
+
+#[test]
+fn a_node_without_docker_is_told_so_in_plain_words() {
+    let warden = Warden::at("unix:///nowhere/docker.sock")
+        .subcommand("controller")
+        .allowlist(&list())
+        .start();
+    warden.wait_for_log(|line| line.contains("no Docker engine here"), SOON);
+    assert_eq!(warden.get("/readyz").status, 503);
+    assert_eq!(warden.get("/livez").status, 200);
+}

@@ -318,7 +318,7 @@ fn both_containers_run_this_version_with_no_more_than_they_need() {
         assert_eq!(context, wanted);
         // Every variable is one that the command has.
         let command = &container.args.as_ref().unwrap()[0];
-        let help = dockwarden(&[command, "--help"]);
+        let help = dockwarden([command, "--help"]);
         let help = String::from_utf8(help.stdout).unwrap();
         for variable in container.env.iter().flatten().map(|one| &one.name) {
             assert!(
@@ -336,7 +336,7 @@ fn the_list_is_valid_and_warns_of_nothing_but_open_images_and_strong_grants() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("allowlist.toml");
     std::fs::write(&path, list()).unwrap();
-    let done = dockwarden(&["check", path.to_str().unwrap()]);
+    let done = dockwarden(["check", path.to_str().unwrap()]);
     let told =
         String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{told}");

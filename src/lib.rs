@@ -25,6 +25,7 @@ pub mod notification;
 pub mod own;
 pub mod pattern;
 pub mod pin;
+pub mod printable;
 pub mod record;
 pub mod reload;
 pub mod restore;

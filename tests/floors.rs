@@ -8,7 +8,7 @@ use std::path::Path;
 /// The rooms by floor, from the ground up. A room imports from lower floors, and from those
 /// further left on its own; those of floor 5 meet only in `app`.
 const FLOORS: &[&[&str]] = &[
-    &["pattern", "image", "grant", "container"],
+    &["printable", "pattern", "image", "grant", "container"],
     &["allowlist"],
     &["together", "status", "weigh", "decide", "record"],
     &["engine", "metrics", "backoff", "uptime"],

@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
+use crate::printable::{self, is_hidden};
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -85,12 +87,12 @@ impl InvalidAllowlist {
             let (excerpt, span) = self.excerpt(&diagnostic.span);
             let annotation = AnnotationKind::Primary.span(span);
             let annotation = match &diagnostic.help {
-                Some(help) => annotation.label(sanitised(help)),
+                Some(help) => annotation.label(printable::line(help)),
                 None => annotation,
             };
-            let excerpt = sanitised_line(&excerpt);
+            let excerpt = sanitised(&excerpt);
             let group = Level::ERROR
-                .primary_title(sanitised(&diagnostic.message))
+                .primary_title(printable::line(&diagnostic.message))
                 .element(
                     Snippet::source(excerpt)
                         .line_start(line)
@@ -158,30 +160,17 @@ impl fmt::Display for InvalidAllowlist {
 
 impl std::error::Error for InvalidAllowlist {}
 
-/// Control characters would let a list's text steer the terminal it is reported on.
-fn sanitised(text: &str) -> String {
-    text.chars().map(visible).collect()
-}
-
-/// As [`sanitised`], byte for byte, so that spans stay true.
-fn sanitised_line(text: &str) -> String {
-    text.chars()
-        .map(|character| {
-            if character.is_ascii_control() && character != '\t' {
-                '?'
-            } else {
-                character
-            }
-        })
-        .collect()
-}
-
-fn visible(character: char) -> char {
-    if character.is_control() {
-        '\u{fffd}'
-    } else {
-        character
+/// A line without what hides in it, byte for byte, so that spans stay true.
+fn sanitised(line: &str) -> String {
+    let mut sanitised = String::with_capacity(line.len());
+    for character in line.chars() {
+        if is_hidden(character) && character != '\t' {
+            sanitised.extend(std::iter::repeat_n('?', character.len_utf8()));
+        } else {
+            sanitised.push(character);
+        }
     }
+    sanitised
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::image::ImagePattern;
+use crate::printable::is_hidden;
 
 /// An image pattern in a list's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,13 +73,6 @@ pub fn quoted(text: &str) -> String {
     }
     literal.push('"');
     literal
-}
-
-/// Control characters, those of no width, and the marks that turn the direction of writing.
-fn is_hidden(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::printable;
 use crate::status::Snapshot;
 use crate::uptime::age;
 
@@ -31,7 +32,7 @@ impl Problem {
             kind: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
-            detail: detail.into(),
+            detail: printable::line(&detail.into()),
             as_of: None,
             age_seconds: None,
         }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::table::printable;
 use super::{BAD_USAGE, EngineArguments, Failure, NO_ENGINE, saved};
 use crate::allowlist::{Allowlist, Key, SIZE_MAX, Verdict};
 use crate::container::{Container, ContainerId};
@@ -149,7 +148,7 @@ pub(super) fn engine(arguments: &EngineArguments) -> Result<Docker, Failure> {
 /// Tells a person something beside the answer.
 #[allow(clippy::print_stderr)] // The answer alone goes to standard output.
 pub(super) fn note(text: &str) {
-    eprintln!("{}", printable(text));
+    eprintln!("{}", crate::printable::lines(text));
 }
 
 /// `1 container`, `2 containers`.

@@ -1,4 +1,4 @@
-//! Tables and JSON on standard output. Foreign names are stripped of what steers a terminal.
+//! Tables and JSON on standard output. What hides in foreign names is shown escaped.
 
 use std::sync::Arc;
 
@@ -9,11 +9,12 @@ use serde::Serialize;
 use super::one_shot::Judged;
 use super::{Failure, INTERNAL};
 use crate::allowlist::Verdict;
+use crate::printable;
 
 /// Prints a line.
 #[allow(clippy::print_stdout)] // The answer of a command goes here.
 pub(super) fn say(text: &str) {
-    println!("{}", printable(text));
+    println!("{}", printable::lines(text));
 }
 
 /// Prints a value as JSON.
@@ -22,7 +23,7 @@ pub(super) fn say_json(value: &impl Serialize) -> Result<(), Failure> {
         code: INTERNAL,
         message: error.to_string(),
     })?;
-    say(&text);
+    say(&printable::json(&text));
     Ok(())
 }
 
@@ -65,8 +66,8 @@ pub(super) fn say_rows(header: &[&str], rows: Vec<(Option<Arc<str>>, Vec<String>
     let of_host = |text: &str| has_hosts.then(|| text.to_owned()).into_iter();
     table.set_header(of_host("HOST").chain(header.iter().map(|&title| title.to_owned())));
     for (host, cells) in &rows {
-        let cells = cells.iter().map(|cell| printable(cell));
-        table.add_row(of_host(&printable(host.as_deref().unwrap_or_default())).chain(cells));
+        let cells = cells.iter().map(|cell| printable::line(cell));
+        table.add_row(of_host(&printable::line(host.as_deref().unwrap_or_default())).chain(cells));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 3));
@@ -75,21 +76,6 @@ pub(super) fn say_rows(header: &[&str], rows: Vec<(Option<Arc<str>>, Vec<String>
     for line in table.lines() {
         say(line.trim_end());
     }
-}
-
-/// The same text without control characters, line ends aside.
-pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|character| match character {
-            '\n' => '\n',
-            character if character.is_control() => '\u{fffd}',
-            // Marks that turn the direction of writing make one name look like another.
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                '\u{fffd}'
-            }
-            character => character,
-        })
-        .collect()
 }
 
 /// A judged container as JSON.

@@ -291,3 +291,27 @@ fn what_is_told_of_a_life_after_its_end_is_no_other_life() {
         outcomes(&stays) == ["done", "ended-itself"]
     });
 }
+
+/// A start that no list shows before it is over is on record, also where sweeps cross it.
+#[test]
+fn a_sweep_that_crosses_a_short_life_does_not_hide_it() {
+    let fake = Scripted::start();
+    let warden = fake.warden(LIST, "1s");
+    let id = numbered(1);
+    let mut container = listed(&id, "evil:1");
+    container["State"] = json!("created");
+    fake.world().containers.insert(id.clone(), container);
+    warden.wait_for_sweeps(2);
+    fake.say(event("start", &id).as_bytes());
+    warden.wait_for_sweeps(3);
+    fake.say(event("die", &id).as_bytes());
+    let record = warden.wait_for_verdict(&id, "denied");
+    assert_eq!(
+        (&record["outcome"], &record["trigger"]),
+        (&json!("ended-itself"), &json!("start")),
+        "{record:#}"
+    );
+    fake.world().containers.remove(&id);
+    warden.wait_for_sweeps(3);
+    assert_eq!(warden.records_of(&id).len(), 1);
+}

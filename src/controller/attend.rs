@@ -42,6 +42,7 @@ pub(super) async fn attend(
 ) -> History {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     let (mut trigger, mut arrived) = (Trigger::Sweep, Instant::now());
+    let mut is_settled = true;
     loop {
         let (mark, started_at) = {
             let mut heard = subject.heard();
@@ -49,7 +50,11 @@ pub(super) async fn attend(
         };
         let mut listed = None;
         if let Some(mark) = mark {
-            (trigger, arrived, listed) = (mark.trigger, mark.arrived, mark.listed);
+            // A sweep that crosses what is not settled tells nothing of why that is looked at.
+            if is_settled || mark.trigger != Trigger::Sweep {
+                (trigger, arrived) = (mark.trigger, mark.arrived);
+            }
+            listed = mark.listed;
             backoff.reset();
         }
         let mut attendance = Attendance {
@@ -61,7 +66,9 @@ pub(super) async fn attend(
             arrived,
             started_at,
         };
-        match attendance.once(listed, &mut backoff).await {
+        let next = attendance.once(listed, &mut backoff).await;
+        is_settled = matches!(next, Next::Settled);
+        match next {
             _ if subject.is_marked() => {}
             Next::Settled => return history,
             Next::After(delay) => {

@@ -250,6 +250,18 @@ fn kills_in_a_storm_cost_no_record_while_files_are_rotated() {
     // One more life reads to the end what the last one left.
     let last = end_some(&engine, 1);
     warden.wait_for_verdict(&last[0], "denied");
+    let is_over = |record: &Value| {
+        let over = ["done", "gone", "ended-itself"];
+        over.iter().any(|outcome| record["outcome"] == *outcome)
+    };
+    eventually("each end is on record", SOON, || {
+        let lines = lines_of_all(&log);
+        let mut missing = ids.clone();
+        for record in lines.iter().flatten().filter(|record| is_over(record)) {
+            missing.retain(|id| record["container_id"] != id.as_str());
+        }
+        missing.is_empty()
+    });
     assert!(warden.sigterm().0.success());
     engine.assert_same(&[control]);
 
@@ -275,14 +287,11 @@ fn kills_in_a_storm_cost_no_record_while_files_are_rotated() {
     let records: Vec<&Value> = lines.iter().flatten().collect();
     // Also the end of one who was killed before he saw it, and none of them twice.
     let ends = |id: &String| -> Vec<&Value> {
-        let over = ["done", "gone", "ended-itself"];
         let of_it = records
             .iter()
             .filter(|record| record["container_id"] == id.as_str());
-        let outcomes = of_it.map(|record| &record["outcome"]);
-        outcomes
-            .filter(|outcome| over.iter().any(|one| *outcome == one))
-            .collect()
+        let over = of_it.filter(|record| is_over(record));
+        over.map(|record| &record["outcome"]).collect()
     };
     let wrong: Vec<String> = ids
         .iter()

@@ -163,8 +163,13 @@ impl Attendance<'_> {
             }
             Step::Leave if verdict.is_denied() && self.list_may_lag() => Next::After(LAG),
             Step::Leave => {
-                if looked_at.is_none() {
-                    self.put_unseen_end_on_record(&container, &verdict).await;
+                if looked_at.is_none()
+                    && let Err(error) = self.put_unseen_end_on_record(&container, &verdict).await
+                {
+                    self.history.looked_at = None;
+                    let id = self.subject.id.short();
+                    tracing::warn!(id, error = error.chain(), "how it ended can't be told yet");
+                    return Next::After(backoff.delay());
                 }
                 self.put_early_end_on_record(Some(&container)).await;
                 self.keep_dead(&container, &verdict).await;

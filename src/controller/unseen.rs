@@ -4,38 +4,40 @@
 use jiff::Timestamp;
 
 use super::attend::Attendance;
-use super::end::{Extra, INSPECT};
+use super::end::Extra;
 use super::subject::span;
 use crate::allowlist::{Mode, Verdict};
 use crate::container::{Container, State};
+use crate::engine::EngineError;
 use crate::record::Outcome;
 
 impl Attendance<'_> {
     /// Puts the end of a life on record that began under the process before and is on no record of its.
-    /// Who ended it is not known any more: killed is `gone`.
+    /// Who ended it is not known any more: killed is `gone`. An error: it can't be told yet.
     pub(super) async fn put_unseen_end_on_record(
         &mut self,
         container: &Container,
         verdict: &Verdict,
-    ) {
+    ) -> Result<(), EngineError> {
         let is_dead = matches!(container.state, State::Exited | State::Dead);
         let is_enforced = self.enforcement.mode == Mode::Enforce;
         let before = self.context.journal.before();
         if !(before.is_cut_short() && is_dead && is_enforced && verdict.is_denied()) {
-            return;
+            return Ok(());
         }
         let id = &self.subject.id;
         let inspect = self.context.engine.inspect(id);
-        let call = self.context.leisure.call(&self.subject.hung, inspect);
-        let Ok(Ok(inspection)) = tokio::time::timeout(INSPECT, call).await else {
-            return;
+        let inspection = match self.context.leisure.call(&self.subject.hung, inspect).await {
+            Ok(inspection) => inspection,
+            Err(EngineError::NotFound) => return Ok(()),
+            Err(error) => return Err(error),
         };
         // What began since is told by its own events.
         let began = self.context.began.get().copied();
         let is_missing =
             |at: Timestamp| before.misses(id, at) && began.is_none_or(|began| at < began);
         if !inspection.started_at.is_some_and(is_missing) {
-            return;
+            return Ok(());
         }
         let outcome = match inspection.is_killed() {
             true => Outcome::Gone,
@@ -47,5 +49,6 @@ impl Attendance<'_> {
             ..Extra::default()
         };
         self.record(container, verdict, Some(outcome), extra).await;
+        Ok(())
     }
 }

@@ -143,8 +143,8 @@ fn first_number(file: &File) -> io::Result<Option<u64>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Place, SMALL};
     use super::*;
+    use crate::journal::tests::{Place, SMALL};
 
     #[test]
     fn it_reads_on_through_rotations_and_misses_and_doubles_nothing() {

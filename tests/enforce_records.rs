@@ -124,7 +124,9 @@ fn every_start_is_on_record_once_and_the_metrics_agree() {
     }
     for id in &brief {
         let record = &records_of(&log, id)[0];
-        assert_eq!(record["verdict"], "denied");
+        // One that was gone before anybody could look is on record as that.
+        let is_unseen = record["verdict"] == "unknown" && record["image"].is_null();
+        assert!(record["verdict"] == "denied" || is_unseen, "{record:#}");
         assert!(is_true_of_an_early_end(record), "{record:#}");
         assert_sane(record);
     }

@@ -315,3 +315,20 @@ fn a_sweep_that_crosses_a_short_life_does_not_hide_it() {
     warden.wait_for_sweeps(3);
     assert_eq!(warden.records_of(&id).len(), 1);
 }
+
+/// Its name and its image are known to nobody: what the event says of them can be forged.
+#[test]
+fn a_start_of_what_is_gone_already_is_on_record() {
+    let fake = Scripted::start();
+    let warden = fake.warden(LIST, "1h");
+    let id = numbered(1);
+    for action in ["create", "start", "die", "destroy"] {
+        fake.say(event(action, &id).as_bytes());
+    }
+    let record = eventually("its life is on record", SOON, || {
+        warden.records_of(&id).into_iter().next()
+    });
+    assert_eq!(record["verdict"], "unknown", "{record:#}");
+    assert_eq!(record["outcome"], "ended-itself", "{record:#}");
+    assert!(record["image"].is_null(), "{record:#}");
+}

@@ -239,17 +239,19 @@ impl Attendance<'_> {
     }
 
     /// A denied container that ended before anything could be done is on record all the same, by
-    /// what was known of it before where it is gone by now.
+    /// what was known of it before where it is gone by now. One that was never seen is on record as that:
+    /// what an event says of a container can be forged, and its id can't.
     pub(super) async fn put_early_end_on_record(&mut self, container: Option<&Container>) {
         let is_new_start = self.started_at > self.subject.heard().settled_start;
         let last = self.history.last.clone();
         let known = match (container, last) {
             (Some(container), Some((_, verdict))) => Some((container.clone(), verdict)),
+            (None, None) => Some((Container::new(self.subject.id.clone()), Verdict::Unknown)),
             (_, last) => last,
         };
         if let (Trigger::Start | Trigger::Restart, true, Some((container, verdict))) =
             (self.trigger, is_new_start, known)
-            && verdict.is_denied()
+            && (verdict.is_denied() || verdict == Verdict::Unknown)
         {
             let extra = Extra {
                 lived: self.subject.heard().lived(),

@@ -29,6 +29,13 @@ pub(super) fn tell(decision: &Decision) {
             "container has run for ten seconds and can't be judged"
         ),
         None => tracing::info!(id, name, image, rule, trigger, "container was allowed"),
+        Some(_) if *verdict == Verdict::Unknown => {
+            tracing::warn!(
+                id,
+                trigger,
+                "container was gone before anybody could look at it"
+            );
+        }
         Some(Outcome::Done) if decision.action == Some(Action::Pause) => tracing::warn!(
             id,
             name,

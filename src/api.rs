@@ -4,6 +4,7 @@
 mod containers;
 mod decisions;
 mod health;
+mod openapi;
 mod page;
 mod problem;
 mod query;
@@ -138,6 +139,7 @@ pub fn router(sources: Sources) -> Router {
         .route("/metrics", get(health::metrics))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
+        .route("/openapi.json", get(openapi::describe))
         .route("/decisions", get(decisions::list))
         .route(
             "/decisions/stream",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::grant::Power;
 use crate::image;
@@ -15,7 +16,8 @@ use crate::image;
 ///
 /// A container can be *named* like another's short id and then wins the engine's look-up; a full
 /// id always means itself.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, ToSchema)]
+#[schema(pattern = "^[0-9a-f]{64}$")]
 pub struct ContainerId(Arc<str>);
 
 impl ContainerId {
@@ -65,7 +67,8 @@ impl<'de> Deserialize<'de> for ContainerId {
 }
 
 /// A container's state, in the engine's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ToSchema)]
+#[schema(rename_all = "lowercase")]
 pub enum State {
     /// Never started.
     Created,
@@ -131,7 +134,7 @@ impl State {
 }
 
 /// A port as the engine lists it, published or only exposed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Port {
     /// Address on the host; empty when not published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,7 +150,7 @@ pub struct Port {
 }
 
 /// An image that another one was built on, on this host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ancestor {
     /// Its full id.
     pub id: String,

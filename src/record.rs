@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::allowlist::{Action, Mode, Reason};
 use crate::container::ContainerId;
@@ -15,7 +16,7 @@ use crate::grant::Power;
 pub use happening::{Connection, Happening, Life, ListChange, ListOutcome, What};
 
 /// What made dockwarden look at a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trigger {
     /// It was created.
@@ -62,7 +63,7 @@ impl Trigger {
 }
 
 /// What became of a verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// It was ended by us.
@@ -120,7 +121,7 @@ impl Outcome {
 }
 
 /// One line of the audit log: a decision.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Record {
     /// The version of this format, 1.
     pub v: u8,
@@ -144,6 +145,7 @@ pub struct Record {
     pub labels: BTreeMap<String, String>,
     /// What it can do beyond an ordinary container, where that was looked at.
     #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
     pub powers: Option<BTreeSet<Power>>,
     /// The repo digests of its image, where they were looked at.
     #[serde(default)]
@@ -186,7 +188,7 @@ pub enum Entry {
 }
 
 /// The kind of record that a decision is; [`What`] has the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
     /// A container was judged.
@@ -194,7 +196,7 @@ pub enum Event {
 }
 
 /// How a container can be ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Path {
     /// By the engine's API.

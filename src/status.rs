@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::allowlist::{Allowlist, InvalidAllowlist, Mode, Verdict};
 use crate::container::{Container, ContainerId};
@@ -98,7 +99,7 @@ impl ListError {
 pub type Candidate = Result<LoadedList, ListError>;
 
 /// A newer list that is kept out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RejectedList {
     /// What is wrong with it.
     pub message: String,
@@ -108,7 +109,7 @@ pub struct RejectedList {
 
 /// A newer list, or the end of a mode that was asked for, that is held back: it would end too much,
 /// or nobody can tell yet how much.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HeldList {
     /// The hash that accepts it.
     pub hash: Arc<str>,
@@ -145,7 +146,7 @@ impl HeldList {
 }
 
 /// A container that a list would end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WouldEnd {
     /// Its full id.
     pub container_id: ContainerId,

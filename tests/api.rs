@@ -607,6 +607,7 @@ fn what_is_not_there_or_not_read_only_is_a_problem() {
             "/metrics",
             "/livez",
             "/readyz",
+            "/openapi.json",
         ] {
             let answer = warden.request(method, path, &[]).unwrap();
             is_problem(&answer, 405, &format!("{method} {path}"));
@@ -616,7 +617,14 @@ fn what_is_not_there_or_not_read_only_is_a_problem() {
             );
         }
     }
-    for path in ["/", "/containers", "/metrics", "/livez", "/readyz"] {
+    for path in [
+        "/",
+        "/containers",
+        "/metrics",
+        "/livez",
+        "/readyz",
+        "/openapi.json",
+    ] {
         assert_eq!(
             warden.request("HEAD", path, &[]).unwrap().status,
             200,
@@ -707,7 +715,13 @@ fn the_controller_serves_what_is_its_own() {
     eventually("it is on record", SOON, || {
         data(&controller, "/decisions").len() == 1
     });
-    for path in ["/metrics", "/livez", "/readyz", "/decisions"] {
+    for path in [
+        "/metrics",
+        "/livez",
+        "/readyz",
+        "/decisions",
+        "/openapi.json",
+    ] {
         assert_eq!(controller.get(path).status, 200, "{path}");
     }
     for path in ["/", "/containers", "/containers/x"] {
@@ -856,6 +870,7 @@ fn a_request_needs_no_engine() {
         "/decisions",
         "/metrics",
         "/allowlist",
+        "/openapi.json",
         "/readyz",
     ] {
         assert_eq!(house.warden.get(path).status, 200, "{path}");

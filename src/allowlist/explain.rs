@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::matching::{Facts, ImageMatch, Match, label_fits};
 use super::{Command, Rule};
 use crate::container::Container;
 
 /// A key of a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Key {
     /// `image`
@@ -46,7 +47,7 @@ impl Key {
 }
 
 /// How one key of a rule compares with a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct KeyCheck {
     /// Which key.
     pub key: Key,
@@ -67,7 +68,7 @@ impl fmt::Display for KeyCheck {
 }
 
 /// One rule compared with a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct RuleCheck {
     /// The rule's name.
     pub rule: Arc<str>,

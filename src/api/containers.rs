@@ -11,8 +11,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
+use super::openapi::VerdictWord;
 use super::problem::Problem;
 use super::query::{self, Pairs};
 use super::{Shared, Sources, page};
@@ -32,7 +33,7 @@ const KNOWN: &str = "status, verdict, name, image, label";
 pub const HIDDEN: &str = "…";
 
 /// The answer to `GET /containers`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Listing {
     /// The engine's host.
     pub(super) host: Option<String>,
@@ -41,33 +42,49 @@ pub(super) struct Listing {
     /// How old that is.
     #[serde(skip)]
     pub(super) age: Option<Duration>,
+    /// The engine.
     pub(super) engine: EngineView,
     /// Whether denied containers are ended, now.
     pub(super) enforcing: bool,
+    /// The containers.
     pub(super) data: Vec<View>,
 }
 
-#[derive(Debug, Serialize)]
+/// What is known of the engine itself.
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EngineView {
+    /// Whether it answers.
     pub(super) connected: bool,
+    /// Its version.
     pub(super) version: Option<String>,
 }
 
 /// One container as it is shown.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct View {
+    /// The full id.
     pub(super) container_id: ContainerId,
+    /// Its name.
     pub(super) container_name: Option<String>,
+    /// What it was created from, as typed.
     pub(super) image: Option<String>,
+    /// The full id of its image.
     pub(super) image_id: Option<String>,
+    /// Its state, in the engine's words.
+    #[schema(value_type = ContainerState)]
     pub(super) status: &'static str,
     /// The engine's sentence, as of the listing's `as_of`.
     pub(super) status_text: Option<String>,
+    /// When it was created.
     pub(super) created_at: Option<Timestamp>,
+    /// When it last started.
     pub(super) started_at: Option<Timestamp>,
+    /// Its labels; `…` stands in the place of a value that is not shown.
     pub(super) labels: BTreeMap<String, String>,
+    /// Its ports, published or only exposed.
     pub(super) ports: Vec<Port>,
     /// What it can do beyond an ordinary container; null: not known yet.
+    #[schema(value_type = Option<Vec<String>>)]
     pub(super) powers: Option<BTreeSet<Power>>,
     /// The tags and repo digests of its image when it was first seen; null: not known yet.
     pub(super) image_names: Option<Vec<String>>,
@@ -76,24 +93,61 @@ pub(super) struct View {
     /// The images that its image was built on here, where a rule asks for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ancestors: Option<Vec<Ancestor>>,
+    /// Whether it may run.
+    #[schema(value_type = VerdictWord)]
     pub(super) verdict: &'static str,
+    /// The rule that allows, or nearly does.
     pub(super) rule: Option<String>,
+    /// Why it is denied.
     pub(super) reason: Option<Reason>,
+    /// A sentence about the denial.
     pub(super) detail: Option<String>,
+    /// The newest record about it.
     pub(super) last_decision: Option<LastDecision>,
+    /// Rule by rule, where one container is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) explanation: Option<Vec<RuleCheck>>,
 }
 
+/// A container that is gone, as the audit log knows it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Gone {
+    /// The full id.
+    container_id: ContainerId,
+    /// Its last name.
+    container_name: Option<String>,
+    /// Always true.
+    gone: bool,
+    /// What was judged and done, newest first.
+    decisions: Vec<Record>,
+}
+
+/// One container, here or gone.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Answer {
+    /// It is here.
+    Here(Box<View>),
+    /// It was.
+    Gone(Gone),
+}
+
 /// A record in short.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct LastDecision {
+    /// The record's number.
     seq: u64,
+    /// When it was written.
     time: Timestamp,
+    /// Its verdict.
     verdict: String,
+    /// Why it was denied.
     reason: Option<Reason>,
+    /// What made us look.
     trigger: Trigger,
+    /// What became of it.
     outcome: Option<Outcome>,
+    /// From its start to its death, in milliseconds.
     lived_ms: Option<f64>,
 }
 
@@ -111,6 +165,23 @@ impl From<&Record> for LastDecision {
     }
 }
 
+/// The page for people
+#[utoipa::path(
+    get,
+    path = "/",
+    params(
+        ("status" = Option<ContainerState>, Query),
+        ("verdict" = Option<VerdictWord>, Query),
+        ("name" = Option<String>, Query, description = "A pattern, such as `web-*`"),
+        ("image" = Option<String>, Query, description = "A pattern, such as `shop/*`"),
+        ("label" = Option<Vec<String>>, Query, description = "`key`, or `key=pattern`; looks only at what is shown")
+    ),
+    responses(
+        (status = 200, description = "HTML", body = String, content_type = "text/html"),
+        (status = 400, description = "A parameter that can't be", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The same while the engine is out of reach", body = String, content_type = "text/html")
+    )
+)]
 pub(super) async fn index(state: Shared, pairs: Pairs, mut headers: HeaderMap) -> Response {
     headers.insert(
         header::ACCEPT,
@@ -119,6 +190,25 @@ pub(super) async fn index(state: Shared, pairs: Pairs, mut headers: HeaderMap) -
     list(state, pairs, headers).await.into_response()
 }
 
+/// All containers, running or not
+///
+/// A browser (`Accept: text/html`) gets the page.
+#[utoipa::path(
+    get,
+    path = "/containers",
+    params(
+        ("status" = Option<ContainerState>, Query),
+        ("verdict" = Option<VerdictWord>, Query),
+        ("name" = Option<String>, Query, description = "A pattern, such as `web-*`"),
+        ("image" = Option<String>, Query, description = "A pattern, such as `shop/*`"),
+        ("label" = Option<Vec<String>>, Query, description = "`key`, or `key=pattern`; looks only at what is shown")
+    ),
+    responses(
+        (status = 200, description = "Containers, or the page", content((Listing = "application/json"), (String = "text/html"))),
+        (status = 400, description = "A parameter that can't be", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The engine is out of reach", body = Problem, content_type = "application/problem+json")
+    )
+)]
 pub(super) async fn list(
     State(sources): Shared,
     Pairs(pairs): Pairs,
@@ -170,10 +260,23 @@ pub(super) async fn list(
     Ok((status, page).into_response())
 }
 
+/// One container, with its verdict rule by rule; one that is gone, from the audit log
+#[utoipa::path(
+    get,
+    path = "/containers/{name}",
+    params(("name" = String, Path, min_length = 1, description = "A name, an id, or the beginning of one")),
+    responses(
+        (status = 200, description = "It, or what is on record of it", body = Answer),
+        (status = 400, description = "A name that is no text", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No container is or was called so", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "The audit log can't be read", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The engine is out of reach", body = Problem, content_type = "application/problem+json")
+    )
+)]
 pub(super) async fn one(
     State(sources): Shared,
     name: Result<Path<String>, PathRejection>,
-) -> Result<Response, Problem> {
+) -> Result<Json<Answer>, Problem> {
     let Path(name) = name.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
     let last = last_decisions(&sources).await;
     let now = Timestamp::now();
@@ -196,7 +299,7 @@ pub(super) async fn one(
         })
     };
     if let Some(view) = found {
-        return Ok(Json(view).into_response());
+        return Ok(Json(Answer::Here(Box::new(view))));
     }
     let filter = RecordFilter {
         container: Some(name.clone()),
@@ -204,13 +307,12 @@ pub(super) async fn one(
     };
     let records = sources.search(filter, 100).await?;
     match records.first() {
-        Some(newest) => Ok(Json(json!({
-            "container_id": newest.container_id,
-            "container_name": newest.container_name,
-            "gone": true,
-            "decisions": records,
-        }))
-        .into_response()),
+        Some(newest) => Ok(Json(Answer::Gone(Gone {
+            container_id: newest.container_id.clone(),
+            container_name: newest.container_name.clone(),
+            gone: true,
+            decisions: records,
+        }))),
         None => Err(Problem::not_found(format!(
             "no container here is or was called `{name}`"
         ))),

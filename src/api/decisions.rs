@@ -3,23 +3,50 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Shared;
+use super::openapi::VerdictWord;
 use super::problem::Problem;
 use super::query::{self, Pairs};
 use crate::allowlist::Verdict;
 use crate::journal::Filter;
-use crate::record::Outcome;
+use crate::record::{Outcome, Record};
 
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
 const KNOWN: &str = "limit, after, container, verdict, outcome, since";
 
+/// The answer to `GET /decisions`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Found {
+    /// Newest first.
+    data: Vec<Record>,
+}
+
+/// What was judged and done, newest first
+#[utoipa::path(
+    get,
+    path = "/decisions",
+    params(
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "At most so many; 100 unless told"),
+        ("after" = Option<u64>, Query, description = "Only what has a later `seq`"),
+        ("container" = Option<String>, Query, min_length = 1, description = "A name, an id, or the beginning of one"),
+        ("verdict" = Option<VerdictWord>, Query),
+        ("outcome" = Option<Outcome>, Query),
+        ("since" = Option<Timestamp>, Query, description = "Only what is not older")
+    ),
+    responses(
+        (status = 200, description = "Records of the audit log", body = Found),
+        (status = 400, description = "A parameter that can't be", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "The audit log can't be read", body = Problem, content_type = "application/problem+json")
+    )
+)]
 pub(super) async fn list(State(sources): Shared, Pairs(pairs): Pairs) -> Result<Response, Problem> {
     let (filter, limit) = parse(&pairs)?;
     let found = sources.search(filter, limit).await?;
-    Ok(Json(json!({ "data": found })).into_response())
+    Ok(Json(Found { data: found }).into_response())
 }
 
 fn parse(pairs: &[(String, String)]) -> Result<(Filter, usize), Problem> {

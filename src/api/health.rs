@@ -1,6 +1,7 @@
 //! `/livez`, `/readyz`, `/metrics` and `/allowlist`: how the service itself is doing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -8,22 +9,81 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::{Shared, Sources};
-use crate::allowlist::Action;
+use crate::allowlist::{Action, Allowlist, Mode};
 use crate::container::State as ContainerState;
 use crate::metrics::Metrics;
+use crate::status::{HeldList, RejectedList};
 use crate::uptime::age;
 
 /// How much later than two resyncs a sweep may be.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// The answer to `GET /readyz`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Readiness {
+    ready: bool,
+    /// What keeps it from being ready.
+    missing: Vec<String>,
+    /// Whether denied containers are ended, now.
+    enforcing: bool,
+    /// The mode in force.
+    mode: Mode,
+    /// What keeps it from enforcing, where something does.
+    hindrance: Option<String>,
+    /// What is wrong with a newer list that is kept out.
+    allowlist_error: Option<String>,
+    /// The hash of a newer list that is held back.
+    allowlist_held: Option<Arc<str>>,
+    /// Why the audit log can't be written.
+    audit_log_error: Option<String>,
+}
+
+/// The answer to `GET /allowlist`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct InForce {
+    /// The list's hash.
+    hash: Arc<str>,
+    /// When it was read.
+    loaded_at: Timestamp,
+    /// The mode in force.
+    mode: Mode,
+    /// The list, with the keys of its file.
+    #[schema(value_type = Object)]
+    list: Arc<Allowlist>,
+    /// A newer list that is kept out as it is none.
+    error: Option<RejectedList>,
+    /// A newer list that is held back.
+    held: Option<Arc<HeldList>>,
+}
+
+/// Whether the process answers
+#[utoipa::path(
+    get,
+    path = "/livez",
+    responses((status = 200, description = "It does", body = String)),
+    security(())
+)]
 pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
 
+/// Whether the service does its work
+///
+/// Audit mode, a hold, an invalid file or a full disk are told, and are no 503.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    responses(
+        (status = 200, description = "It does", body = Readiness),
+        (status = 503, description = "Something is missing", body = Readiness)
+    ),
+    security(())
+)]
 pub(super) async fn readyz(State(sources): Shared) -> Response {
     let missing = missing(&sources);
     let status = if missing.is_empty() {
@@ -33,16 +93,17 @@ pub(super) async fn readyz(State(sources): Shared) -> Response {
     };
     let audit_log_error = sources.decisions.trouble();
     let enforcement = sources.enforcement.borrow();
-    let body = json!({
-        "ready": missing.is_empty(),
-        "missing": missing,
-        "enforcing": enforcement.enforcing,
-        "mode": enforcement.mode,
-        "hindrance": enforcement.hindrance,
-        "allowlist_error": enforcement.rejected.as_ref().map(|rejected| &rejected.message),
-        "allowlist_held": enforcement.held.as_ref().map(|held| &held.hash),
-        "audit_log_error": audit_log_error,
-    });
+    let rejected = enforcement.rejected.as_ref();
+    let body = Readiness {
+        ready: missing.is_empty(),
+        missing,
+        enforcing: enforcement.enforcing,
+        mode: enforcement.mode,
+        hindrance: enforcement.hindrance.clone(),
+        allowlist_error: rejected.map(|rejected| rejected.message.clone()),
+        allowlist_held: enforcement.held.as_ref().map(|held| held.hash.clone()),
+        audit_log_error,
+    };
     drop(enforcement);
     (status, Json(body)).into_response()
 }
@@ -79,25 +140,34 @@ fn missing(sources: &Sources) -> Vec<String> {
     missing
 }
 
-pub(super) async fn allowlist(State(sources): Shared) -> Response {
+/// The list in force, and what keeps a newer one out
+#[utoipa::path(
+    get,
+    path = "/allowlist",
+    responses((status = 200, description = "The list", body = InForce))
+)]
+pub(super) async fn allowlist(State(sources): Shared) -> Json<InForce> {
     let enforcement = sources.enforcement.borrow();
     let in_force = &enforcement.in_force;
-    let rejected = enforcement
-        .rejected
-        .as_ref()
-        .map(|rejected| json!({ "message": rejected.message, "at": rejected.at }));
-    let body = json!({
-        "hash": in_force.hash,
-        "loaded_at": in_force.loaded_at,
-        "mode": enforcement.mode,
-        "list": in_force.list,
-        "error": rejected,
-        "held": enforcement.held,
-    });
-    drop(enforcement);
-    Json(body).into_response()
+    Json(InForce {
+        hash: in_force.hash.clone(),
+        loaded_at: in_force.loaded_at,
+        mode: enforcement.mode,
+        list: in_force.list.clone(),
+        error: enforcement.rejected.clone(),
+        held: enforcement.held.clone(),
+    })
 }
 
+/// Metrics as Prometheus reads them
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    responses(
+        (status = 200, description = "The text format", body = String),
+        (status = 500, description = "They can't be told", body = Problem, content_type = "application/problem+json")
+    )
+)]
 pub(super) async fn metrics(State(sources): Shared) -> Result<Response, Response> {
     // One at a time: gauges are reset while they are counted anew.
     let counting = sources.counting.lock();

@@ -5,18 +5,23 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::printable;
 use crate::status::Snapshot;
 use crate::uptime::age;
 
 /// An error's answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Problem {
+    /// Always `about:blank`: the status says it all.
     #[serde(rename = "type")]
     kind: &'static str,
+    /// The status in words.
     title: &'static str,
+    /// The status.
     status: u16,
+    /// What is wrong.
     detail: String,
     /// The last good reading of the engine, where that is what is missing.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -36,6 +36,20 @@ impl Default for Streams {
     }
 }
 
+/// What is judged and done, live, as server-sent events
+///
+/// An event is a record, its id the record's `seq`.
+#[utoipa::path(
+    get,
+    path = "/decisions/stream",
+    params(("Last-Event-ID" = Option<u64>, Header, description = "What was told last: all after it follows")),
+    responses(
+        (status = 200, description = "Events, of which `data` is a record as JSON", body = String, content_type = "text/event-stream"),
+        (status = 400, description = "A header or parameter that can't be", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "The audit log can't be read", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "As many listen already as may at once", body = Problem, content_type = "application/problem+json")
+    )
+)]
 pub(super) async fn decisions(
     State(sources): Shared,
     Extension(Streams(slots)): Extension<Streams>,

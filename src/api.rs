@@ -1,6 +1,7 @@
 //! The status API: what runs here and why it may, read-only, from what is known already. A request
 //! never reaches the engine.
 
+mod access;
 mod containers;
 mod decisions;
 mod health;
@@ -32,6 +33,7 @@ use crate::metrics::Metrics;
 use crate::record::Record;
 use crate::state::Ledger;
 use crate::status::{Enforcement, Snapshot};
+pub use access::Access;
 pub use containers::HIDDEN;
 use problem::Problem;
 use stream::Streams;
@@ -132,8 +134,8 @@ impl Sources {
 
 type Shared = State<Arc<Sources>>;
 
-/// All routes of a service.
-pub fn router(sources: Sources) -> Router {
+/// All routes of a service, for those whom `access` lets in.
+pub fn router(sources: Sources, access: Access) -> Router {
     let sources = Arc::new(sources);
     let mut router = Router::new()
         .route("/metrics", get(health::metrics))
@@ -155,6 +157,7 @@ pub fn router(sources: Sources) -> Router {
     router
         .fallback(async || Problem::not_found("there is nothing at this path"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(middleware::from_fn_with_state(access, access::check))
         .layer(CatchPanicLayer::custom(|_| {
             Problem::internal("a defect met this request")
         }))

@@ -4,25 +4,26 @@
 //! its reason.
 
 mod begin;
-mod clients;
 mod descriptors;
 mod read_along;
 mod service_manager;
 mod socket;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{self, Role, Sources};
+use crate::api::{self, Access, Role, Sources};
 use crate::controller::{self, Controller};
+use crate::credentials::{self, Credentials};
 use crate::docker::{Docker, Endpoint};
 use crate::engine::Engine;
 use crate::follow::Follower;
@@ -32,10 +33,10 @@ use crate::metrics::Metrics;
 use crate::notification::{self, Notifier};
 use crate::record::{Life, What};
 use crate::reload::Reload;
+use crate::serve::Server;
 use crate::state::{self, Ledger, StateDirectory};
 use crate::status::{Candidate, Enforcement, LoadedList, Snapshot};
 use begin::Beginning;
-use clients::Clients;
 use read_along::ReadAlong;
 use service_manager::Pulse;
 
@@ -43,9 +44,6 @@ use service_manager::Pulse;
 const SHUTDOWN: Duration = Duration::from_millis(4_400);
 /// How long the last records may take to reach the disk.
 const FLUSH: Duration = Duration::from_millis(400);
-/// How long the API may take to finish what it is asked. A request that was sent in half must not
-/// keep the daemon.
-const LAST_REQUESTS: Duration = Duration::from_secs(1);
 /// How many clients are served at once, where there are descriptors enough: a quarter of them at most.
 /// Each engine call needs one too, and must not have to wait for an idle client's.
 const CLIENTS: usize = 256;
@@ -75,6 +73,10 @@ pub struct Settings {
     pub host_name: Option<String>,
     /// Whether the values of all labels are shown.
     pub show_all_labels: bool,
+    /// By what clients are let in, and what the service proves itself by.
+    pub credentials: credentials::Files,
+    /// The names by which it is called, beside those of the loopback and addresses.
+    pub allowed_hosts: Vec<String>,
     /// Who is told what is put on record, where somebody is.
     pub notification: Option<notification::Settings>,
 }
@@ -103,6 +105,8 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let descriptors = descriptors::raise_limit();
     let docker = Docker::new(&settings.engine).map_err(|error| unusable(&error))?;
     let metrics = Metrics::new().map_err(|error| Failure::Internal(error.into()))?;
+    let credentials = Credentials::read(settings.credentials.clone());
+    let credentials = credentials.map_err(|error| unusable(&error))?;
     let (candidates, receiver) = mpsc::channel(4);
     let (reload, first) = Reload::open(settings.allowlist.clone(), candidates).await;
     // Nothing is done to any container before it is certain that this process can serve.
@@ -148,8 +152,8 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let snapshot = daemon.take_stock(enforcement_receiver.clone());
     daemon.spawn("reload", reload.run(hangup, daemon.shutdown.clone()));
     let told = enforcement_receiver.clone();
-    daemon.serve(listener, enforcement_receiver, snapshot, decisions, ledger);
-    tracing::info!(%address, "listening");
+    let sources = daemon.sources(enforcement_receiver, snapshot, decisions, ledger);
+    daemon.serve(listener, address, sources, credentials);
     daemon.keep_service_manager_told(told);
 
     let ended = tokio::select! {
@@ -366,15 +370,14 @@ impl Daemon {
         snapshot
     }
 
-    fn serve(
-        &mut self,
-        listener: TcpListener,
+    fn sources(
+        &self,
         enforcement: watch::Receiver<Enforcement>,
         snapshot: watch::Receiver<Snapshot>,
         decisions: Decisions,
         ledger: Ledger,
-    ) {
-        let router = api::router(Sources {
+    ) -> Sources {
+        Sources {
             role: self.settings.role,
             snapshot,
             enforcement,
@@ -385,18 +388,37 @@ impl Daemon {
             show_all_labels: self.settings.show_all_labels,
             counting: Mutex::default(),
             shutdown: self.shutdown.clone(),
-        });
-        let (stop, late) = (self.shutdown.clone(), self.shutdown.clone());
-        let clients = Clients::new(listener, self.clients);
-        self.tasks.spawn(async move {
-            let service = axum::serve(clients, router)
-                .with_graceful_shutdown(stop.cancelled_owned());
-            let served = tokio::select! {
-                served = service => served,
-                () = async { late.cancelled().await; tokio::time::sleep(LAST_REQUESTS).await } => Ok(()),
-            };
-            ("API", served.context("the API failed"))
-        });
+        }
+    }
+
+    fn serve(
+        &mut self,
+        listener: TcpListener,
+        address: SocketAddr,
+        sources: Sources,
+        credentials: Credentials,
+    ) {
+        let hosts = &self.settings.allowed_hosts;
+        // Who listens for others than this host is called by names that nobody told us.
+        let is_checked = address.ip().is_loopback() || !hosts.is_empty();
+        let access = Access {
+            tokens: credentials.tokens(),
+            hosts: is_checked.then(|| hosts.clone().into()),
+        };
+        let has_tokens = access.tokens.borrow().is_some();
+        let server = Server {
+            listener,
+            router: api::router(sources, access),
+            at_once: self.clients,
+            tls: credentials.tls(),
+        };
+        let has_tls = server.tls.borrow().is_some();
+        tracing::info!(%address, tls = has_tls, token = has_tokens, "listening");
+        if !address.ip().is_loopback() && !has_tokens {
+            tracing::warn!(%address, "whoever reaches this address may read all: --token-file asks for a token");
+        }
+        self.spawn("credentials", credentials.follow(self.shutdown.clone()));
+        self.spawn("API", server.run(self.shutdown.clone()));
     }
 
     fn keep_service_manager_told(&mut self, enforcement: watch::Receiver<Enforcement>) {

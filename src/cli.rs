@@ -1,6 +1,7 @@
 //! The command line: arguments, one-shot commands, exit codes.
 
 mod accept;
+mod access;
 mod canary;
 mod check;
 mod completions;

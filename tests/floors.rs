@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["allowlist"],
     &["together", "status", "weigh", "decide", "record"],
     &["engine", "metrics", "backoff", "uptime"],
-    &["follow", "look", "own", "journal", "state"],
+    &["follow", "look", "own", "journal", "state", "credentials"],
     &[
         "docker",
         "reload",
@@ -20,6 +20,7 @@ const FLOORS: &[&[&str]] = &[
         "controller",
         "api",
         "notification",
+        "serve",
     ],
     &["app", "telemetry", "learn", "pin", "restore", "canary"],
     &["cli", "main"],
@@ -29,7 +30,7 @@ const STRANGERS: usize = 5;
 const PURE: usize = 2;
 
 /// What speaks to an engine. `healthcheck` asks another dockwarden, `notification` posts to an address
-/// that it is given, and nobody else has a client.
+/// that it is given, and nobody else has a client; `serve` and `credentials` are what clients meet.
 const CLIENTS: &[&str] = &[
     "bollard",
     "hyper",
@@ -233,10 +234,13 @@ fn violations(path: &str, text: &str) -> Vec<String> {
         }
     }
     for client in CLIENTS {
-        let is_of_itself = path == CLIENT_OF_ITSELF && client.starts_with("hyper");
+        let is_of_itself =
+            path == CLIENT_OF_ITSELF && (client.starts_with("hyper") || *client == "rustls");
+        let serves = room(path) == "serve" && ["hyper", "hyper_util", "rustls"].contains(client)
+            || room(path) == "credentials" && *client == "rustls";
         let posts = room(path) == "notification" && client.contains("rustls")
             || path == "notification/post.rs" && ["hyper", "hyper_util"].contains(client);
-        if room(path) != "docker" && !is_of_itself && !posts && has_word(&code, client) {
+        if room(path) != "docker" && !is_of_itself && !posts && !serves && has_word(&code, client) {
             wrong.push(format!("{path}: has the client `{client}` of an engine"));
         }
     }

@@ -55,6 +55,17 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "this API only reads")
     }
 
+    pub(super) fn unauthorized() -> Self {
+        let detail = "a token is needed, as bearer or as the password of HTTP Basic";
+        Self::new(StatusCode::UNAUTHORIZED, detail)
+    }
+
+    pub(super) fn misdirected() -> Self {
+        let detail =
+            "this service is not called by that name: --allowed-host makes it one of its own";
+        Self::new(StatusCode::MISDIRECTED_REQUEST, detail)
+    }
+
     pub(super) fn busy(detail: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::access::AccessArguments;
 use super::notify::NotifyArguments;
 use super::{Answer, BAD_USAGE, EngineArguments, FINE, Failure, INTERNAL};
 use crate::api::Role;
@@ -79,6 +80,8 @@ pub(super) struct Arguments {
     )]
     show_labels: ShowLabels,
     #[command(flatten)]
+    access: AccessArguments,
+    #[command(flatten)]
     notify: NotifyArguments,
     /// The form of log lines
     #[arg(
@@ -136,6 +139,8 @@ pub(super) async fn run(role: Role, arguments: Arguments) -> Answer {
         self_id: arguments.self_id,
         host_name: arguments.host_name,
         show_all_labels: arguments.show_labels == ShowLabels::All,
+        credentials: arguments.access.files(),
+        allowed_hosts: arguments.access.allowed_hosts,
         notification: arguments.notify.settings(),
     };
     match app::run(settings).await {

@@ -1,13 +1,21 @@
 //! `dockwarden healthcheck`: for container health checks, with no other program in the image.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use clap::Args;
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 
 use super::{Answer, FINE, Failure, NO};
+use crate::credentials::certificates;
 
 /// Shorter than the time-out of the health checks that we ship.
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -22,6 +30,9 @@ pub(super) struct Arguments {
         default_value = "127.0.0.1:8080"
     )]
     listen: String,
+    /// The certificate that it has to show, where it speaks TLS
+    #[arg(long, env = "DOCKWARDEN_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Answer {
@@ -31,10 +42,17 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
         Some(("[::]", port)) => format!("[::1]:{port}"),
         _ => arguments.listen.clone(),
     };
-    let uri = format!("http://{address}/readyz")
+    let certificate = arguments.tls_cert.as_deref();
+    let scheme = certificate.map_or("http", |_| "https");
+    let uri = format!("{scheme}://{address}/readyz")
         .parse()
         .map_err(|error| Failure::bad_usage(format!("--listen {address}: {error}")))?;
-    let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build_http();
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(trusting(certificate)?)
+        .https_or_http()
+        .enable_http1()
+        .build();
+    let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build(connector);
     let unready = |message: String| Failure { code: NO, message };
     match tokio::time::timeout(DEADLINE, client.get(uri)).await {
         Err(_) => Err(unready(format!("{address} does not answer"))),
@@ -48,5 +66,80 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
                 String::from_utf8_lossy(&body)
             )))
         }
+    }
+}
+
+/// Trusts this very certificate, by whatever name it is asked: its own are of no use on the loopback.
+fn trusting(certificate: Option<&Path>) -> Result<ClientConfig, Failure> {
+    let bad = |error: &dyn std::fmt::Display| Failure::bad_usage(format!("--tls-cert {error}"));
+    let certificate = match certificate {
+        None => None,
+        Some(path) => {
+            let pem = std::fs::read(path)
+                .map_err(|error| bad(&format!("{}: {error}", path.display())))?;
+            let chain = certificates(path, &pem).map_err(|error| bad(&error))?;
+            chain.into_iter().next()
+        }
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = OnlyThis {
+        certificate,
+        provider: provider.clone(),
+    };
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder
+        .with_safe_default_protocol_versions()
+        .map_err(|error| bad(&error))?;
+    let builder = builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(builder.with_no_client_auth())
+}
+
+#[derive(Debug)]
+struct OnlyThis {
+    certificate: Option<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for OnlyThis {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.certificate.as_ref() == Some(end_entity) {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }

@@ -1,0 +1,141 @@
+//! The way in: a bounded number of clients at once, over TLS where there is a certificate; the others wait
+//! to be accepted. Who says nothing, or takes longer for a request than that takes, makes room.
+
+mod client;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use client::Client;
+
+/// How long a client may take to send a request's head, and to agree on TLS.
+const HEAD: Duration = Duration::from_secs(10);
+/// How large that head may be, in bytes.
+const HEAD_SIZE: usize = 16 * 1024;
+/// How soon a listener that failed is asked again: there may be descriptors again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long clients may take to finish what they ask at the shutdown. A request that was sent in half
+/// must not keep the daemon.
+const LAST_REQUESTS: Duration = Duration::from_secs(1);
+
+/// Who is served, and with what.
+pub struct Server {
+    /// Where clients come in.
+    pub listener: TcpListener,
+    /// Who answers them.
+    pub router: Router,
+    /// How many at once.
+    pub at_once: usize,
+    /// How TLS is spoken, where it is.
+    pub tls: watch::Receiver<Option<Arc<ServerConfig>>>,
+}
+
+impl Server {
+    /// Serves until the shutdown.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let slots = Arc::new(Semaphore::new(self.at_once));
+        let mut clients = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(_) = clients.join_next() => continue,
+                accepted = self.accept(&slots) => accepted,
+            };
+            match accepted {
+                Ok((stream, slot)) => {
+                    let tls = self.tls.borrow().clone();
+                    let (router, stop) = (self.router.clone(), shutdown.clone());
+                    clients.spawn(async move {
+                        serve(stream, tls, router, stop).await;
+                        drop(slot);
+                    });
+                }
+                // The client's own trouble.
+                Err(error) if is_of_client(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "no client can be accepted now");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+        let last = async { while clients.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_REQUESTS, last).await.is_err() {
+            clients.shutdown().await;
+        }
+    }
+
+    async fn accept(
+        &self,
+        slots: &Arc<Semaphore>,
+    ) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+        let slot = slots.clone().acquire_owned().await;
+        let slot = slot.map_err(io::Error::other)?;
+        let (stream, _) = self.listener.accept().await?;
+        Ok((stream, slot))
+    }
+}
+
+fn is_of_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
+}
+
+/// One client, to its end.
+async fn serve(
+    stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    router: Router,
+    shutdown: CancellationToken,
+) {
+    let Some(config) = tls else {
+        return answer(stream, router, shutdown).await;
+    };
+    let handshake = TlsAcceptor::from(config).accept(stream);
+    match tokio::time::timeout(HEAD, handshake).await {
+        Ok(Ok(stream)) => answer(stream, router, shutdown).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a client did not agree on TLS"),
+        Err(_) => tracing::debug!("a client took too long to agree on TLS"),
+    }
+}
+
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    router: Router,
+    shutdown: CancellationToken,
+) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_SIZE)
+        .serve_connection(
+            TokioIo::new(Client::new(stream)),
+            TowerToHyperService::new(router),
+        );
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a client's connection ended");
+    }
+}

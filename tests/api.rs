@@ -395,6 +395,7 @@ fn decisions_are_found_newest_first() {
             "limit=",
             "after=x",
             "after=-1",
+            "after=9223372036854775808",
             "container=",
             "verdict=x",
             "verdict=",

@@ -82,7 +82,7 @@ fn decisions_are_told_from_memory_and_from_a_file() {
         let warden = Warden::on(&engine).allowlist(LIST).args(options).start();
         warden.wait_ready();
         are_told(&engine, &warden);
-        for bad in ["", "x", "-1"] {
+        for bad in ["", "x", "-1", "9223372036854775808"] {
             let answer = warden.get_with("/decisions/stream", &[("Last-Event-ID", bad)]);
             assert_eq!(answer.status, 400, "{bad:?}");
         }

@@ -264,7 +264,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get,
     path = "/containers/{name}",
-    params(("name" = String, Path, min_length = 1, description = "A name, an id, or the beginning of one")),
+    params(("name" = String, Path, min_length = 1, example = "web-1", description = "A name, an id, or the beginning of one")),
     responses(
         (status = 200, description = "It, or what is on record of it", body = Answer),
         (status = 400, description = "A name that is no text", body = Problem, content_type = "application/problem+json"),

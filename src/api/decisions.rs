@@ -61,7 +61,7 @@ fn parse(pairs: &[(String, String)]) -> Result<(Filter, usize), Problem> {
                     return Err(query::invalid(key, value, "a number from 1 to 1000"));
                 }
             }
-            "after" => filter.after = Some(query::parsed(key, value, "a record's `seq`")?),
+            "after" => filter.after = Some(query::seq(key, value)?),
             "container" if value.is_empty() => {
                 return Err(query::invalid(key, value, "a container's name or id"));
             }

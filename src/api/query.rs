@@ -50,6 +50,13 @@ pub(super) fn parsed<T: FromStr>(key: &str, value: &str, expected: &str) -> Resu
     value.parse().map_err(|_| invalid(key, value, expected))
 }
 
+/// Parses a record's `seq`: an int64 that is not negative, as it is described.
+pub(super) fn seq(key: &str, value: &str) -> Result<u64, Problem> {
+    let seq = value.parse::<u64>().ok();
+    seq.filter(|seq| i64::try_from(*seq).is_ok())
+        .ok_or_else(|| invalid(key, value, "a record's `seq`"))
+}
+
 /// Parses one of a set of words.
 pub(super) fn word<T: DeserializeOwned>(
     key: &str,

@@ -78,7 +78,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
         return Ok(None);
     };
     let text = value.to_str().unwrap_or_default();
-    query::parsed("Last-Event-ID", text, "a record's `seq`").map(Some)
+    query::seq("Last-Event-ID", text).map(Some)
 }
 
 fn events(feed: Feed, slot: OwnedSemaphorePermit) -> impl Stream<Item = Result<Event, Infallible>> {

@@ -14,7 +14,7 @@ demo: # the same on a throwaway engine, as a transcript (root)
 	scripts/demo
 
 test: # every test, on engines of their own (root)
-	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev dockerd=docker.io docker=docker.io ip=iproute2 iptables=iptables unshare=util-linux curl=curl docker-registry=docker-registry faketime=faketime kubectl=kubernetes-client prometheus=prometheus promtool=prometheus
+	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev dockerd=docker.io docker=docker.io ip=iproute2 iptables=iptables unshare=util-linux curl=curl docker-registry=docker-registry faketime=faketime chromium=chromium chromedriver=chromium-driver kubectl=kubernetes-client prometheus=prometheus promtool=prometheus
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) * 2))} cargo test --locked # they wait more than they compute
 
 MINUTES = 10

@@ -2,6 +2,7 @@
 //! its verdict. Pure: no file is read here and the time is an argument.
 
 mod diagnostics;
+mod edit;
 mod explain;
 mod guard;
 mod matching;

@@ -139,7 +139,7 @@ fn one_miss(rule: &Rule, facts: &Facts<'_>, now: Timestamp) -> String {
 }
 
 /// Whether a power can be granted as it is written. A path with `*` can't, nor what has no name here.
-fn is_grant(power: &Power) -> bool {
+pub(super) fn is_grant(power: &Power) -> bool {
     Grant::parse(&power.to_string()).is_ok_and(|grant| grant.covers(power))
 }
 

@@ -9,7 +9,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -102,6 +102,8 @@ pub(super) struct View {
     pub(super) reason: Option<Reason>,
     /// A sentence about the denial.
     pub(super) detail: Option<String>,
+    /// What to write into the list so that it is allowed, where a rule or a line does that.
+    pub(super) edit: Option<String>,
     /// The newest record about it.
     pub(super) last_decision: Option<LastDecision>,
     /// Rule by rule, where one container is asked for.
@@ -255,8 +257,8 @@ pub(super) async fn list(
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let denials = recent_denials(&sources).await;
-    let page = page::render(&listing, &denials, &enforcement);
+    let denials = recent_denials(&sources, now).await;
+    let page = page::render(&listing, &denials, &enforcement, now);
     Ok((status, page).into_response())
 }
 
@@ -366,6 +368,7 @@ fn view(
         rule: verdict.rule().map(str::to_owned),
         reason: verdict.reason(),
         detail: verdict.detail().map(str::to_owned),
+        edit: enforcement.in_force.list.edit(container, verdict),
         last_decision: last
             .get(&container.id)
             .map(|record| LastDecision::from(&**record)),
@@ -391,12 +394,14 @@ async fn last_decisions(sources: &Sources) -> BTreeMap<ContainerId, Arc<Record>>
     })
 }
 
-async fn recent_denials(sources: &Sources) -> Vec<Record> {
+/// Those of the last day.
+async fn recent_denials(sources: &Sources, now: Timestamp) -> Vec<Record> {
     let filter = RecordFilter {
         verdict: Some("denied".to_owned()),
+        since: Some(now - SignedDuration::from_hours(24)),
         ..RecordFilter::default()
     };
-    sources.search(filter, 50).await.unwrap_or_default()
+    sources.search(filter, 1_000).await.unwrap_or_default()
 }
 
 /// What of the list is asked for. Looks only at what is shown: a hidden label can't be guessed.

@@ -24,6 +24,7 @@
     clippy::print_stderr
 )]
 
+mod browser;
 mod contained;
 mod engine;
 mod eventually;
@@ -38,6 +39,7 @@ pub mod scripted;
 mod storm;
 mod warden;
 
+pub use browser::Browser;
 pub use contained::Contained;
 pub use engine::{Engine, EngineBuilder, HiddenSocket};
 pub use eventually::{Settled, eventually};

@@ -1,0 +1,78 @@
+//! The list in force, rule by rule.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use maud::{Markup, html};
+
+use crate::allowlist::Rule;
+use crate::api::containers::Listing;
+use crate::status::Enforcement;
+
+/// How early it is told that a rule expires.
+const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// The rules that expire within a week.
+pub(super) fn expiring(enforcement: &Enforcement, now: Timestamp) -> Vec<(&Rule, Timestamp)> {
+    let rules = enforcement.in_force.list.rules.iter();
+    let expiries = rules.filter_map(|rule| rule.expires.map(|expires| (rule, expires)));
+    expiries
+        .filter(|(_, expires)| {
+            let left = expires.duration_since(now);
+            left > SignedDuration::ZERO && left < SOON
+        })
+        .collect()
+}
+
+pub(super) fn section(listing: &Listing, enforcement: &Enforcement) -> Markup {
+    let in_force = &enforcement.in_force;
+    let mut running: BTreeMap<&str, usize> = BTreeMap::new();
+    for view in &listing.data {
+        if view.verdict == "allowed"
+            && view.status == "running"
+            && let Some(rule) = &view.rule
+        {
+            *running.entry(rule).or_default() += 1;
+        }
+    }
+    html! {
+        section #list data-live aria-labelledby="list-title" {
+            h2 #list-title { "The list in force" }
+            p.quiet {
+                code { (in_force.hash) } " since " (in_force.loaded_at.strftime("%F %T")) " UTC"
+            }
+            div.wide {
+                table {
+                    thead { tr {
+                        th scope="col" { "Rule" } th scope="col" { "Allows" } th scope="col" { "Running" }
+                        th scope="col" { "Expires" } th scope="col" { "Reason" }
+                    } }
+                    tbody {
+                        @for rule in &in_force.list.rules {
+                            tr {
+                                th scope="row" { (rule.name) }
+                                td data-label="Allows" { (keys(rule)) }
+                                td data-label="Running" { (running.get(&*rule.name).copied().unwrap_or_default()) }
+                                td data-label="Expires" { @if let Some(expires) = rule.expires { (expires.strftime("%F %T")) } }
+                                td data-label="Reason" { @if let Some(reason) = &rule.reason { (reason) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What the rule looks at, as it is written in a list.
+fn keys(rule: &Rule) -> Markup {
+    let all = serde_json::to_value(rule).unwrap_or_default();
+    let told = ["rule", "reason", "expires"];
+    let keys = all.as_object().into_iter().flatten();
+    html! {
+        @for (at, (key, value)) in keys.filter(|(key, _)| !told.contains(&key.as_str())).enumerate() {
+            @if at > 0 { br; }
+            code { (key) " = " (value.to_string()) }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+"use strict";
+// Everything foreign stays text: what is shown is the page's own markup, fetched again.
+const filter = document.getElementById("filter");
+const state = document.getElementById("live");
+const sorted = new Map();
+let timer = null, fetching = false, again = false;
+
+function apply() {
+  const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+  let shown = 0;
+  for (const row of document.querySelectorAll("#containers tbody tr")) {
+    const text = row.textContent.toLowerCase();
+    row.hidden = !words.every((word) => text.includes(word));
+    shown += row.hidden ? 0 : 1;
+  }
+  document.getElementById("shown").textContent = words.length ? shown + " shown" : "";
+}
+
+function sort(table, column, direction) {
+  const body = table.tBodies[0];
+  const key = (row) => row.cells[column].dataset.sort ?? row.cells[column].textContent.trim();
+  const rows = Array.from(body.rows, (row) => [key(row), row]);
+  const order = new Intl.Collator("en", { numeric: true }).compare;
+  rows.sort((one, other) => direction * order(one[0], other[0]));
+  body.append(...rows.map((pair) => pair[1]));
+  Array.from(table.tHead.rows[0].cells).forEach((cell, index) => {
+    if (index !== column) cell.removeAttribute("aria-sort");
+    else cell.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
+  });
+}
+
+function prepare() {
+  for (const table of document.querySelectorAll("table[data-sortable]")) {
+    Array.from(table.tHead.rows[0].cells).forEach((cell, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = cell.textContent;
+      button.addEventListener("click", () => {
+        const direction = cell.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+        sorted.set(table.dataset.sortable, [column, direction]);
+        sort(table, column, direction);
+      });
+      cell.replaceChildren(button);
+    });
+    const order = sorted.get(table.dataset.sortable);
+    if (order) sort(table, order[0], order[1]);
+  }
+  for (const text of document.querySelectorAll("pre.edit")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.textContent = "Copy";
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(text.textContent);
+      button.textContent = "Copied";
+    });
+    text.after(button);
+  }
+  apply();
+}
+
+async function refresh() {
+  if (fetching) { again = true; return; }
+  fetching = true;
+  try {
+    const answer = await fetch(location.href, { headers: { accept: "text/html" }, cache: "no-store" });
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (!fresh.getElementById("containers")) throw new Error("not the page");
+    const focused = document.activeElement?.closest("[data-live] th")?.cellIndex;
+    const part = document.activeElement?.closest("[data-live]")?.id;
+    for (const old of document.querySelectorAll("[data-live]")) {
+      const found = fresh.getElementById(old.id);
+      if (found && found.innerHTML !== old.dataset.seen) {
+        const seen = found.innerHTML;
+        old.replaceChildren(...found.childNodes);
+        old.dataset.seen = seen;
+      }
+    }
+    prepareOnce();
+    if (part && focused !== undefined) {
+      document.querySelectorAll("#" + part + " thead th")[focused]?.querySelector("button")?.focus();
+    }
+    state.textContent = "live";
+    state.className = "allowed word";
+  } catch {
+    state.textContent = "no answer: what is shown may be old";
+    state.className = "denied word";
+  }
+  fetching = false;
+  if (again) { again = false; soon(); }
+}
+
+function prepareOnce() {
+  for (const table of document.querySelectorAll("table[data-sortable]")) {
+    if (table.querySelector("thead button")) table.tHead.querySelectorAll("button").forEach((button) => button.replaceWith(button.textContent));
+  }
+  document.querySelectorAll("button.copy").forEach((button) => button.remove());
+  prepare();
+}
+
+function soon() {
+  if (timer === null) timer = setTimeout(() => { timer = null; refresh(); }, 400);
+}
+
+filter.closest(".tools").hidden = false;
+filter.addEventListener("input", apply);
+document.addEventListener("keydown", (event) => {
+  if (event.key === "/" && document.activeElement !== filter && !event.ctrlKey && !event.metaKey) {
+    event.preventDefault();
+    filter.focus();
+  } else if (event.key === "Escape" && document.activeElement === filter) {
+    filter.value = "";
+    apply();
+  }
+});
+prepare();
+new EventSource("/decisions/stream").addEventListener("decision", soon);
+setInterval(() => { if (!document.hidden) soon(); }, 5000);
+document.addEventListener("visibilitychange", () => { if (!document.hidden) soon(); });
+soon();

@@ -1,0 +1,104 @@
+//! What runs here and why it may; what was ended and why.
+
+use jiff::Timestamp;
+use maud::{Markup, html};
+
+use super::charts;
+use crate::api::containers::{Listing, View};
+use crate::record::Record;
+
+/// How many of those that were ended are shown.
+const ENDED: usize = 50;
+
+pub(super) fn containers(listing: &Listing) -> Markup {
+    html! {
+        section aria-labelledby="containers-title" {
+            h2 #containers-title { "Containers" }
+            p.tools hidden {
+                label for="filter" { "Filter" }
+                input #filter type="search" autocomplete="off" spellcheck="false";
+                span.quiet { kbd { "/" } " to type here, " kbd { "Esc" } " for all " }
+                span #shown role="status" {}
+            }
+            div.wide #containers data-live {
+                table data-sortable="containers" {
+                    thead { tr {
+                        th scope="col" { "Container" } th scope="col" { "Image" } th scope="col" { "Status" }
+                        th scope="col" { "Verdict" } th scope="col" { "Why" }
+                    } }
+                    tbody { @for view in &listing.data { (row(view)) } }
+                }
+                @if listing.data.is_empty() { p.quiet { "None." } }
+            }
+        }
+    }
+}
+
+fn row(view: &View) -> Markup {
+    html! {
+        tr {
+            th scope="row" data-sort=(view.container_name.as_deref().unwrap_or(view.container_id.short())) {
+                @if let Some(name) = &view.container_name { (name) br; }
+                code.quiet { (view.container_id.short()) }
+            }
+            td data-label="Image" {
+                (view.image.as_deref().unwrap_or("none"))
+                @for power in view.powers.iter().flatten() { br; span.quiet { (power) } }
+            }
+            td data-label="Status" {
+                (view.status)
+                @if let Some(text) = &view.status_text { br; span.quiet { (text) } }
+            }
+            td.word.(view.verdict) data-label="Verdict" { (view.verdict) }
+            td data-label="Why" {
+                @if view.verdict == "allowed" {
+                    @if let Some(rule) = &view.rule { "rule " code { (rule) } }
+                } @else {
+                    @if let Some(reason) = view.reason { (reason.as_str()) }
+                    @if let Some(detail) = &view.detail { br; span.quiet { (detail) } }
+                    @if let Some(edit) = &view.edit { pre.edit { (edit) } }
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn ended(denials: &[Record], now: Timestamp) -> Markup {
+    html! {
+        section #ended data-live aria-labelledby="ended-title" {
+            h2 #ended-title { "Denied lately" }
+            @if denials.is_empty() {
+                p.quiet { "Nothing." }
+            } @else {
+                div.charts { (charts::lived(denials)) (charts::per_hour(denials, now)) }
+                div.wide {
+                    table data-sortable="ended" {
+                        thead { tr {
+                            th scope="col" { "Container" } th scope="col" { "When (UTC)" } th scope="col" { "Image" }
+                            th scope="col" { "Why" } th scope="col" { "Outcome" } th scope="col" { "Lived" }
+                        } }
+                        tbody { @for record in denials.iter().take(ENDED) { (record_row(record)) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn record_row(record: &Record) -> Markup {
+    let outcome = record.outcome.map_or("", |outcome| outcome.as_str());
+    let lived = record.lived_ms.map(|lived| format!("{lived:.0}"));
+    html! {
+        tr {
+            th scope="row" { (record.container_name.as_deref().unwrap_or(record.container_id.short())) }
+            td data-label="When" data-sort=(record.time) { (record.time.strftime("%F %T")) }
+            td data-label="Image" { (record.image.as_deref().unwrap_or("none")) }
+            td data-label="Why" {
+                @if let Some(reason) = record.reason { (reason.as_str()) }
+                @if let Some(detail) = &record.detail { br; span.quiet { (detail) } }
+            }
+            td.word.(outcome) data-label="Outcome" { (outcome) }
+            td data-label="Lived" data-sort=[&lived] { @if let Some(lived) = &lived { (lived) " ms" } }
+        }
+    }
+}

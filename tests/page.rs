@@ -1,0 +1,126 @@
+//! The page in a real browser: what a person sees, live.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use base64::Engine as _;
+use serde_json::json;
+use support::{Browser, Engine, SOON, Warden, eventually};
+
+const LIST: &str = r#"
+version = 1
+[defaults]
+grants = []
+[[allow]]
+rule = "shop <i>front</i>"
+image = "shop/web:*"
+container = "web-*"
+reason = "<img src=x onerror=\"document.title='owned'\">"
+[[allow]]
+rule = "db"
+image = "shop/db:9"
+max = 1
+"#;
+
+#[test]
+fn a_person_sees_live_what_runs_what_was_ended_and_why() {
+    let engine = Engine::start();
+    for image in ["shop/web:1.4", "shop/db:9", "evil/miner:1"] {
+        engine.image(image);
+    }
+    engine.run(&["--name", "web-1"], "shop/web:1.4", &[]);
+    engine.run(&["--name", "web-2"], "shop/web:1.4", &[]);
+    engine.run(&["--name", "db"], "shop/db:9", &[]);
+    let warden = Warden::on(&engine).allowlist(LIST);
+    let warden = warden.args(["--host-name", "<b>host-1</b>"]).start();
+    warden.wait_ready();
+    let browser = Browser::start();
+    browser.open(&format!("http://{}/", warden.address()));
+    eventually("it is live", SOON, || browser.text("#live") == "live");
+    assert!(browser.text("header").contains("<b>host-1</b>"));
+    assert!(browser.text("#list").contains("shop <i>front</i>"));
+    assert!(browser.text("#list").contains("<img src=x"));
+    assert!(
+        browser
+            .run("return document.title")
+            .as_str()
+            .unwrap()
+            .starts_with("dockwarden")
+    );
+    assert_eq!(
+        browser.run("return document.querySelectorAll('img, i, b b').length"),
+        0
+    );
+    assert_eq!(browser.text("#banners"), "");
+
+    // What starts is shown without anybody's doing.
+    engine.run(&["--name", "miner"], "evil/miner:1", &[]);
+    engine.run(
+        &["--name", "web-3", "--network", "host"],
+        "shop/web:1.4",
+        &[],
+    );
+    eventually("it is shown as ended", SOON, || {
+        let ended = browser.text("#ended");
+        ended.contains("miner") && ended.contains("web-3") && ended.contains("done")
+    });
+    eventually("and what would allow it", SOON, || {
+        let shown = browser.text("#containers");
+        shown.contains("image = \"evil/miner:1\"") && shown.contains("grants = [\"host-network\"]")
+    });
+
+    let visible = "return [...document.querySelectorAll('#containers tbody tr')].filter((row) => !row.hidden).map((row) => row.cells[0].innerText.split('\\n')[0])";
+    browser.press("/miner");
+    assert_eq!(browser.run("return document.activeElement.id"), "filter");
+    assert_eq!(browser.run(visible), json!(["miner"]));
+    browser.press("\u{e00c}");
+    assert_eq!(browser.run(visible).as_array().unwrap().len(), 5);
+    let sort = "document.querySelector('#containers thead button').click(); return document.querySelector('#containers thead th').getAttribute('aria-sort')";
+    assert_eq!(browser.run(sort), "ascending");
+    assert_eq!(
+        browser.run(visible),
+        json!(["db", "miner", "web-1", "web-2", "web-3"])
+    );
+    assert_eq!(browser.run(sort), "descending");
+    assert_eq!(browser.run(visible)[0], "web-3");
+    pictures(&browser);
+
+    engine.sigkill_dockerd();
+    eventually("the banner says so", SOON, || {
+        browser
+            .text("#banners")
+            .contains("The engine is out of reach")
+    });
+    drop(warden);
+    eventually("an old page says so", SOON, || {
+        browser.text("#live").contains("no answer")
+    });
+}
+
+/// The pictures of README and docs, renewed where that is asked for.
+fn pictures(browser: &Browser) {
+    if std::env::var_os("RENEW").is_none() {
+        return;
+    }
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    std::fs::create_dir_all(&docs).unwrap();
+    for (name, scheme, width) in [
+        ("page-light", "light", 1280),
+        ("page-dark", "dark", 1280),
+        ("page-phone", "light", 390),
+    ] {
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        browser.emulate(
+            "Emulation.setEmulatedMedia",
+            &json!({ "features": features }),
+        );
+        let metrics = json!({ "width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 500 });
+        browser.emulate("Emulation.setDeviceMetricsOverride", &metrics);
+        let image = browser.screenshot();
+        let image = base64::engine::general_purpose::STANDARD
+            .decode(image)
+            .unwrap();
+        std::fs::write(docs.join(format!("{name}.png")), image).unwrap();
+    }
+}

@@ -110,8 +110,8 @@ fn glance(listing: &Listing, enforcement: &Enforcement, now: Timestamp) -> Marku
 fn ago(seconds: i64) -> String {
     match seconds {
         ..60 => "just now".to_owned(),
-        ..3_600 => format!("{} min old", seconds / 60),
-        ..172_800 => format!("{} h old", seconds / 3_600),
+        60..3_600 => format!("{} min old", seconds / 60),
+        3_600..172_800 => format!("{} h old", seconds / 3_600),
         _ => format!("{} days old", seconds / 86_400),
     }
 }

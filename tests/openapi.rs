@@ -109,6 +109,29 @@ fn answers_are_as_described_and_the_description_as_committed() {
     seen.take("/containers/{name}", 400, &warden.get("/containers/%ff"));
     seen.take("/containers/{name}", 404, &warden.get("/containers/nobody"));
 
+    // Whom it does not let in.
+    let tokens = engine.dir().join("tokens");
+    std::fs::write(&tokens, "only-the-tests-have-this-one\n").unwrap();
+    let options = [
+        "--token-file",
+        tokens.to_str().unwrap(),
+        "--allowed-host",
+        "me.example",
+    ];
+    let guarded = Warden::on(&engine).allowlist(LIST).args(options).start();
+    for (path, status) in described(&document) {
+        let asked = path.replace("{name}", "web-1");
+        match status {
+            401 => seen.take(&path, 401, &guarded.get(&asked)),
+            421 => seen.take(
+                &path,
+                421,
+                &guarded.get_with(&asked, &[("Host", "evil.example")]),
+            ),
+            _ => Value::Null,
+        };
+    }
+
     engine.stop_dockerd();
     eventually("the engine is away", SOON, || {
         (warden.get("/containers").status == 503).then_some(())
@@ -124,7 +147,7 @@ fn answers_are_as_described_and_the_description_as_committed() {
         .cloned()
         .collect::<Vec<_>>();
     let hard =
-        |(path, status): &(String, u64)| path == "/decisions/stream" || matches!(status, 401 | 500);
+        |(path, status): &(String, u64)| path == "/decisions/stream" || matches!(status, 500 | 503);
     assert!(unseen.iter().all(hard), "{unseen:?}");
 }
 

@@ -65,11 +65,17 @@ impl Modify for Everywhere {
             let scheme = SecurityScheme::Http(Http::new(scheme));
             components.add_security_scheme(name, scheme);
         }
-        let guarded = document.paths.paths.iter_mut();
-        let guarded = guarded.filter(|(path, _)| !OPEN.contains(&path.as_str()));
-        for operation in guarded.filter_map(|(_, item)| item.get.as_mut()) {
-            let refused = problem("A token is asked for, and this is none");
-            operation.responses.responses.insert("401".into(), refused);
+        for (path, item) in &mut document.paths.paths {
+            let Some(operation) = &mut item.get else {
+                continue;
+            };
+            let responses = &mut operation.responses.responses;
+            if !OPEN.contains(&path.as_str()) {
+                responses.insert("401".into(), problem("Its token is none that lets in"));
+            }
+            responses.insert("421".into(), problem("`Host` is no name of this service"));
+            let late = || problem("It took too long");
+            responses.entry("503".into()).or_insert_with(late);
         }
     }
 }

@@ -33,7 +33,7 @@ use crate::metrics::Metrics;
 use crate::notification::{self, Notifier};
 use crate::record::{Life, What};
 use crate::reload::Reload;
-use crate::serve::Server;
+use crate::serve::{self, Server};
 use crate::state::{self, Ledger, StateDirectory};
 use crate::status::{Candidate, Enforcement, LoadedList, Snapshot};
 use begin::Beginning;
@@ -110,7 +110,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let (candidates, receiver) = mpsc::channel(4);
     let (reload, first) = Reload::open(settings.allowlist.clone(), candidates).await;
     // Nothing is done to any container before it is certain that this process can serve.
-    let listener = TcpListener::bind(&settings.listen)
+    let listener = serve::listen(&settings.listen)
         .await
         .map_err(|error| unusable(&format!("listen on {}: {error}", settings.listen)))?;
     let address = listener.local_addr().map_err(internal)?;

@@ -20,7 +20,7 @@ use crate::credentials::Tokens;
 const LONGEST: Duration = Duration::from_secs(20);
 
 /// What every answer says to a browser.
-const HEADERS: [(HeaderName, HeaderValue); 5] = [
+const HEADERS: [(HeaderName, HeaderValue); 6] = [
     (
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
@@ -28,6 +28,11 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (
         header::REFERRER_POLICY,
         HeaderValue::from_static("no-referrer"),
+    ),
+    // The page has a policy of its own.
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
     ),
     (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),

@@ -2,11 +2,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
+
+use super::room::Guest;
 
 /// How long nothing may be said, either way.
 const IDLE: Duration = Duration::from_secs(30);
@@ -14,13 +17,15 @@ const IDLE: Duration = Duration::from_secs(30);
 pub(super) struct Client<S> {
     stream: S,
     idle: Pin<Box<Sleep>>,
+    guest: Arc<Guest>,
 }
 
 impl<S> Client<S> {
-    pub(super) fn new(stream: S) -> Self {
+    pub(super) fn new(stream: S, guest: Arc<Guest>) -> Self {
         Self {
             stream,
             idle: Box::pin(tokio::time::sleep(IDLE)),
+            guest,
         }
     }
 
@@ -31,7 +36,9 @@ impl<S> Client<S> {
     }
 
     fn is_heard(&mut self) {
-        self.idle.as_mut().reset(Instant::now() + IDLE);
+        let now = Instant::now();
+        self.idle.as_mut().reset(now + IDLE);
+        self.guest.is_heard(now);
     }
 }
 

@@ -114,6 +114,10 @@ pub struct Credentials {
     tls: watch::Sender<Option<Arc<ServerConfig>>>,
     /// What was last tried, good or bad.
     tried: (Vec<u8>, Vec<u8>),
+    /// What the last look showed. Only what stays for two of them is tried: half a token might be one.
+    seen: (Vec<u8>, Vec<u8>),
+    /// Nothing is in force yet.
+    is_first: bool,
 }
 
 impl Credentials {
@@ -128,9 +132,12 @@ impl Credentials {
             tokens,
             tls,
             tried: Default::default(),
+            seen: Default::default(),
+            is_first: true,
         };
         credentials.read_tokens()?;
         credentials.read_certificate()?;
+        credentials.is_first = false;
         Ok(credentials)
     }
 
@@ -187,7 +194,8 @@ impl Credentials {
             }
             Ok(bytes) => bytes,
         };
-        if self.tried.0 == bytes {
+        let was_seen = std::mem::replace(&mut self.seen.0, bytes.clone()) == bytes;
+        if self.tried.0 == bytes || !(was_seen || self.is_first) {
             return Ok(false);
         }
         self.tried.0.clone_from(&bytes);
@@ -210,7 +218,8 @@ impl Credentials {
             Ok(both) => both,
         };
         let both = [&chain[..], &key_text].join(&0);
-        if self.tried.1 == both {
+        let was_seen = std::mem::replace(&mut self.seen.1, both.clone()) == both;
+        if self.tried.1 == both || !(was_seen || self.is_first) {
             return Ok(false);
         }
         self.tried.1 = both;

@@ -34,6 +34,8 @@ pub struct World {
     /// Status and body of every list in place of the true one.
     pub lists: Option<(u16, String)>,
     pub listed: usize,
+    /// How many lists that paused were told to their end.
+    pub listed_slowly: usize,
     pub broken_inspections: BTreeSet<String>,
     pub inspected: BTreeMap<String, usize>,
     pub streams: Streams,
@@ -212,7 +214,7 @@ fn serve(mut stream: UnixStream, shared: &Shared) -> Option<()> {
             if query.contains("filters") || (pause.is_zero() && endless.is_none()) {
                 (status, body)
             } else {
-                return long_list(stream, &body, pause, endless);
+                return long_list(stream, &body, pause, endless, shared);
             }
         }
         ("GET", ["containers", id, "json"]) => inspect(id, shared),
@@ -266,6 +268,7 @@ fn long_list(
     body: &str,
     pause: Duration,
     endless: Option<&str>,
+    shared: &Shared,
 ) -> Option<()> {
     stream
         .write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
@@ -280,7 +283,9 @@ fn long_list(
     let (first, second) = body.as_bytes().split_at(body.len() / 2);
     stream.write_all(first).ok()?;
     std::thread::sleep(pause);
-    stream.write_all(second).ok()
+    stream.write_all(second).ok()?;
+    shared.world.lock().ok()?.listed_slowly += 1;
+    Some(())
 }
 
 fn inspect(id: &str, shared: &Shared) -> (u16, String) {

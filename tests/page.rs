@@ -6,6 +6,7 @@ mod support;
 
 use base64::Engine as _;
 use serde_json::json;
+use support::scripted::{Scripted, listed, numbered};
 use support::{Browser, Engine, SOON, Warden, eventually};
 
 const LIST: &str = r#"
@@ -22,6 +23,12 @@ rule = "db"
 image = "shop/db:9"
 max = 1
 "#;
+
+/// The names of the containers that are shown.
+const VISIBLE: &str = "return [...document.querySelectorAll('#containers tbody tr')].filter((row) => !row.hidden).map((row) => row.cells[0].innerText.split('\\n')[0])";
+
+/// The key, to a driver.
+const ESCAPE: &str = "\u{e00c}";
 
 #[test]
 fn a_person_sees_live_what_runs_what_was_ended_and_why() {
@@ -70,25 +77,27 @@ fn a_person_sees_live_what_runs_what_was_ended_and_why() {
         let ended = browser.text("#ended");
         ended.contains("miner") && ended.contains("web-3") && ended.contains("done")
     });
-    eventually("and what would allow it", SOON, || {
-        let shown = browser.text("#containers");
-        shown.contains("image = \"evil/miner:1\"") && shown.contains("grants = [\"host-network\"]")
-    });
+    for part in ["#containers", "#ended"] {
+        eventually("and what would allow it", SOON, || {
+            let shown = browser.text(part);
+            shown.contains("image = \"evil/miner:1\"")
+                && shown.contains("grants = [\"host-network\"]")
+        });
+    }
 
-    let visible = "return [...document.querySelectorAll('#containers tbody tr')].filter((row) => !row.hidden).map((row) => row.cells[0].innerText.split('\\n')[0])";
     browser.press("/miner");
     assert_eq!(browser.run("return document.activeElement.id"), "filter");
-    assert_eq!(browser.run(visible), json!(["miner"]));
-    browser.press("\u{e00c}");
-    assert_eq!(browser.run(visible).as_array().unwrap().len(), 5);
+    assert_eq!(browser.run(VISIBLE), json!(["miner"]));
+    browser.press(ESCAPE);
+    assert_eq!(browser.run(VISIBLE).as_array().unwrap().len(), 5);
     let sort = "document.querySelector('#containers thead button').click(); return document.querySelector('#containers thead th').getAttribute('aria-sort')";
     assert_eq!(browser.run(sort), "ascending");
     assert_eq!(
-        browser.run(visible),
+        browser.run(VISIBLE),
         json!(["db", "miner", "web-1", "web-2", "web-3"])
     );
     assert_eq!(browser.run(sort), "descending");
-    assert_eq!(browser.run(visible)[0], "web-3");
+    assert_eq!(browser.run(VISIBLE)[0], "web-3");
     picture(&browser, "page-light", "light", 1280);
     picture(&browser, "page-dark", "dark", 1280);
     picture(&browser, "page-phone", "light", 390);
@@ -103,6 +112,71 @@ fn a_person_sees_live_what_runs_what_was_ended_and_why() {
     eventually("an old page says so", SOON, || {
         browser.text("#live").contains("no answer")
     });
+}
+
+/// From the service that can't end anything, of another one, with thousands of containers.
+#[test]
+fn a_person_sees_what_stands_in_the_way() {
+    const MANY: usize = 5_000;
+    let engine = Scripted::start();
+    let containers = (1..=MANY).map(numbered);
+    engine.world().containers = containers
+        .map(|id| (id.clone(), listed(&id, "good:1")))
+        .collect();
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().display().to_string();
+    let start = |command| {
+        let warden = engine.builder("version = 1\n[[allow]]\nimage = \"good:1\"\n", "1s");
+        let warden = warden.subcommand(command).args(["--state-dir", &state]);
+        let warden = warden.start();
+        warden.wait_ready();
+        warden
+    };
+    let controller = start("controller");
+    let api = start("api");
+    let browser = Browser::start();
+    let page = format!("http://{}/", api.address());
+    browser.open(&page);
+    eventually("it is live", SOON, || browser.text("#live") == "live");
+    assert_eq!(browser.text("#banners"), "");
+    assert_eq!(browser.run(VISIBLE).as_array().unwrap().len(), MANY);
+    let name = engine.world().containers[&numbered(4_321)]["Names"][0].clone();
+    let name = name.as_str().unwrap().trim_start_matches('/');
+    browser.press(&format!("/{name}"));
+    assert_eq!(browser.run(VISIBLE), json!([name]));
+    assert_eq!(browser.text("#shown"), "1 shown");
+
+    controller.write_list_by_rename("version = 1\nallow-nothing = true\n");
+    eventually("a list is held", SOON, || {
+        let said = browser.text("#banners");
+        said.contains("A newer list is held back: it would end 5000 of the 5000")
+    });
+    // What was typed outlives a fresh page.
+    assert_eq!(browser.run(VISIBLE), json!([name]));
+    controller.sigkill();
+    eventually("nobody enforces", SOON, || {
+        let said = browser.text("#banners");
+        said.contains("not being ended: the controller is silent")
+    });
+
+    browser.emulate(
+        "Emulation.setScriptExecutionDisabled",
+        &json!({ "value": true }),
+    );
+    browser.open(&page);
+    assert_eq!(browser.text("#live"), "", "scripts are off");
+    assert_eq!(
+        browser.text(".tools"),
+        "",
+        "and what needs them is not shown"
+    );
+    assert_eq!(browser.run(VISIBLE).as_array().unwrap().len(), MANY);
+    assert!(
+        browser
+            .text("#banners")
+            .contains("the controller is silent")
+    );
+    assert!(engine.killed().is_empty());
 }
 
 fn is_renewing() -> bool {

@@ -55,7 +55,7 @@ pub(super) fn render(
                 main {
                     (glance(listing, enforcement, now))
                     (tables::containers(listing))
-                    (tables::ended(denials, now))
+                    (tables::ended(denials, &enforcement.in_force.list, now))
                     (list::section(listing, enforcement))
                 }
                 script { (PreEscaped(SCRIPT)) }

@@ -1,10 +1,14 @@
 //! What runs here and why it may; what was ended and why.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use maud::{Markup, html};
 
 use super::charts;
+use crate::allowlist::Allowlist;
 use crate::api::containers::{Listing, View};
+use crate::container::Container;
 use crate::record::Record;
 
 /// How many of those that were ended are shown.
@@ -63,7 +67,13 @@ fn row(view: &View) -> Markup {
     }
 }
 
-pub(super) fn ended(denials: &[Record], now: Timestamp) -> Markup {
+pub(super) fn ended(denials: &[Record], list: &Allowlist, now: Timestamp) -> Markup {
+    // The same image ends again and again: what would allow it is said once.
+    let mut said = BTreeSet::new();
+    let rows = denials.iter().take(ENDED).map(|record| {
+        let edit = edit(record, list, now).filter(|edit| said.insert(edit.clone()));
+        (record, edit)
+    });
     html! {
         section #ended data-live aria-labelledby="ended-title" {
             h2 #ended-title { "Denied lately" }
@@ -77,7 +87,7 @@ pub(super) fn ended(denials: &[Record], now: Timestamp) -> Markup {
                             th scope="col" { "Container" } th scope="col" { "When (UTC)" } th scope="col" { "Image" }
                             th scope="col" { "Why" } th scope="col" { "Outcome" } th scope="col" { "Lived" }
                         } }
-                        tbody { @for record in denials.iter().take(ENDED) { (record_row(record)) } }
+                        tbody { @for (record, edit) in rows { (record_row(record, edit.as_deref())) } }
                     }
                 }
             }
@@ -85,7 +95,19 @@ pub(super) fn ended(denials: &[Record], now: Timestamp) -> Markup {
     }
 }
 
-fn record_row(record: &Record) -> Markup {
+/// What would allow it by the list of now, as far as a record tells what it was.
+fn edit(record: &Record, list: &Allowlist, now: Timestamp) -> Option<String> {
+    let container = Container {
+        name: record.container_name.clone(),
+        image: record.image.clone(),
+        image_id: record.image_id.clone(),
+        powers: record.powers.clone(),
+        ..Container::new(record.container_id.clone())
+    };
+    list.edit(&container, &list.judge(&container, now))
+}
+
+fn record_row(record: &Record, edit: Option<&str>) -> Markup {
     let outcome = record.outcome.map_or("", |outcome| outcome.as_str());
     let lived = record.lived_ms.map(|lived| format!("{lived:.0}"));
     html! {
@@ -96,6 +118,7 @@ fn record_row(record: &Record) -> Markup {
             td data-label="Why" {
                 @if let Some(reason) = record.reason { (reason.as_str()) }
                 @if let Some(detail) = &record.detail { br; span.quiet { (detail) } }
+                @if let Some(edit) = edit { pre.edit { (edit) } }
             }
             td.word.(outcome) data-label="Outcome" { (outcome) }
             td data-label="Lived" data-sort=[&lived] { @if let Some(lived) = &lived { (lived) " ms" } }

@@ -188,7 +188,7 @@ impl Attendance<'_> {
         }
         let connection = self.context.connection();
         let mut heard = self.subject.heard();
-        heard.expect(begun, !is_death_heard, connection);
+        heard.owe_late_events(begun, !is_death_heard, connection);
         drop(heard);
         self.settle_life();
     }

@@ -207,7 +207,7 @@ impl Heard {
     /// Of the life that was ended, what was not told yet will be, and is of no other: its death, and its
     /// start where none was heard since the last life that was settled. `begun` is when that was by the
     /// engine, where it will be told.
-    pub(super) fn expect(
+    pub(super) fn owe_late_events(
         &mut self,
         begun: Option<Timestamp>,
         death_is_owed: bool,

@@ -42,6 +42,7 @@ use crate::state::{Ledger, StateDirectory};
 use crate::status::{Candidate, Enforcement, LoadedList};
 use guard::Proposal;
 use history::History;
+use lists::Opening;
 use seats::Seats;
 use slots::Slots;
 use subject::Subject;
@@ -133,6 +134,8 @@ pub struct Controller {
     weighing: Option<(Arc<str>, Instant)>,
     /// One that can't be weighed without the engine.
     waiting: Option<Proposal>,
+    /// Whether the list in force waits for it.
+    opening: Opening,
     /// The last expiry for which a sweep was asked.
     expiry_asked: Option<Timestamp>,
     /// How many sweeps there were.
@@ -181,6 +184,7 @@ impl Controller {
             self_id: settings.self_id,
             learn_host: settings.learn_host,
             own: Own::Unresolved,
+            opening: Opening::Due,
             connected: false,
             was_connected: false,
             told_away: false,
@@ -215,6 +219,7 @@ impl Controller {
             let expiry = self.next_expiry();
             // Nothing is enforced before the own container is known: it may not be listed yet.
             let told_at = self.weighing.as_ref().map(|(_, told_at)| *told_at);
+            let opens_at = self.opening.until();
             let must_resolve = self.connected && !self.own.is_resolved();
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -234,6 +239,7 @@ impl Controller {
                     tracing::error!(%error, "starting a container again ended abnormally");
                 },
                 () = tokio::time::sleep_until(told_at.unwrap_or_else(Instant::now)), if told_at.is_some() => self.weighing_takes_long(),
+                () = tokio::time::sleep_until(opens_at.unwrap_or_else(Instant::now)), if opens_at.is_some() => self.open(),
                 () = expiry => self.expired(),
                 () = tokio::time::sleep(RESOLVE), if must_resolve => self.relist.request(),
             }
@@ -271,6 +277,7 @@ impl Controller {
         self.connected = true;
         self.was_connected = true;
         self.told_away = false;
+        self.await_opening();
         if let Some(time) = info.time {
             // What was first is kept.
             let _ = self.context.began.set(time);
@@ -408,11 +415,13 @@ impl Controller {
             .enforcement
             .send_modify(|enforcement| enforcement.surroundings = surroundings);
         self.publish();
-        if self.own.is_resolved() {
-            let marked: Vec<_> = self.tracked.keys().cloned().collect();
-            for id in marked {
-                self.attend(&id);
-            }
+        self.attend_all();
+    }
+
+    fn attend_all(&mut self) {
+        let ids: Vec<_> = self.tracked.keys().cloned().collect();
+        for id in ids {
+            self.attend(&id);
         }
     }
 
@@ -430,7 +439,7 @@ impl Controller {
 
     /// Starts a container's task where it is marked and has none.
     fn attend(&mut self, id: &ContainerId) {
-        if !self.own.is_resolved() {
+        if !self.own.is_resolved() || self.opening.until().is_some() {
             return;
         }
         let Some(tracked) = self.tracked.get_mut(id) else {

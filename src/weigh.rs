@@ -16,6 +16,8 @@ pub struct Weighed {
     pub running: usize,
     /// Those that would be ended, and are not by what is in force.
     pub would_end: Vec<WouldEnd>,
+    /// How many of these only count because they can't be judged now.
+    pub unjudged: usize,
 }
 
 impl Weighed {
@@ -23,6 +25,13 @@ impl Weighed {
     pub fn is_held(&self, enforcement: &Enforcement) -> bool {
         let guard = &enforcement.in_force.list.guard;
         guard.holds(self.would_end.len(), self.running)
+    }
+
+    /// Whether it is held back only until more of what runs can be judged.
+    pub fn hangs_on_unjudged(&self, enforcement: &Enforcement) -> bool {
+        let guard = &enforcement.in_force.list.guard;
+        let judged = self.would_end.len() - self.unjudged;
+        self.is_held(enforcement) && !guard.holds(judged, self.running)
     }
 }
 
@@ -43,6 +52,7 @@ pub fn weigh(
     let mut weighed = Weighed {
         running: live().count(),
         would_end: Vec::new(),
+        unjudged: 0,
     };
     if mode == Mode::Audit {
         return weighed;
@@ -57,6 +67,8 @@ pub fn weigh(
         let may_run = after.get(&one.id).is_some_and(Verdict::is_allowed);
         !may_run && !is_ended
     };
+    let is_unjudged = |one: &&Container| matches!(after.get(&one.id), Some(Verdict::Unknown));
+    weighed.unjudged = live().filter(ends).filter(is_unjudged).count();
     let would_end = live().filter(ends).map(|one| WouldEnd {
         container_id: one.id.clone(),
         container_name: one.name.clone(),
@@ -155,6 +167,8 @@ mod tests {
                 .collect();
             assert_eq!(ended, expected.iter().collect::<Vec<_>>(), "{name}");
             assert_eq!(weighed.running, 4, "{name}");
+            let unjudged = if name.contains("can't") { 2 } else { 0 };
+            assert_eq!(weighed.unjudged, unjudged, "{name}");
         }
     }
 }

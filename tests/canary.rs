@@ -300,6 +300,8 @@ fn a_canary_may_do_nothing_and_is_known_by_its_mark() {
         ("/HostConfig/AutoRemove", json!(false)),
         ("/HostConfig/Privileged", json!(false)),
         ("/Mounts", json!([])),
+        // No stop is lost that comes before its first instruction.
+        ("/Config/StopSignal", json!("SIGKILL")),
     ] {
         assert_eq!(found.pointer(place), Some(&value), "{place}");
     }

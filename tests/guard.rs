@@ -9,9 +9,10 @@
 
 mod support;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::Path;
-use support::scripted::{Scripted, listed, numbered};
+use support::scripted::{End, Scripted, Streams, image_id, listed, numbered};
 use support::{Builder, Engine, Life, SOON, Warden, dockwarden, eventually};
 
 /// Allows `shop` and `db`.
@@ -267,7 +268,10 @@ fn a_restart_with_a_bad_or_another_file_enforces_the_accepted_list() {
         warden.wait_ready();
         let answer = warden.get_json("/allowlist");
         assert_eq!(answer["hash"], accepted, "{what}");
-        assert_eq!(warden.get_json("/readyz")["enforcing"], true, "{what}");
+        // As soon as another list is weighed.
+        eventually("it enforces", SOON, || {
+            warden.get_json("/readyz")["enforcing"] == true
+        });
         if text.contains("allow") {
             held(&warden);
         } else {
@@ -393,6 +397,133 @@ fn with_a_reading_that_failed_nothing_comes_into_force() {
         });
     }
     assert!(fake.killed().is_empty(), "{:?}", fake.killed());
+}
+
+/// One whose list has elements that are none.
+#[test]
+fn what_cannot_be_read_is_not_taken_for_what_does_not_run() {
+    let fake = Scripted::start();
+    run_there(&fake, 1..=2, "shop:1");
+    fake.world().noise = vec![json!({"Id": 5}); 6];
+    let warden = fake.warden(GOOD, "1s");
+    warden.write_list_by_rename(BAD);
+    let held = held(&warden);
+    assert_eq!(held["error"], "6 containers can't be read", "{held}");
+    warden.wait_for_sweeps(2);
+    assert!(fake.killed().is_empty(), "{:?}", fake.killed());
+    // Two of two are less than any guard holds.
+    fake.world().noise.clear();
+    fake.wait_for_kill(&numbered(1));
+    fake.wait_for_kill(&numbered(2));
+}
+
+/// The list that was accepted allows less than the one that is written, and is not enforced before
+/// that one is weighed.
+#[test]
+fn what_a_wider_list_allows_is_not_ended_by_the_accepted_one_at_the_start() {
+    let fake = Scripted::start();
+    let mut warden = accepted(&fake, BAD);
+    run_there(&fake, 1..=7, "shop:1");
+    run_there(&fake, 8..=8, "evil:1");
+    warden.write_list_by_rename(GOOD);
+    warden.restart();
+    fake.wait_for_kill(&numbered(8));
+    wait_in_force(&warden, GOOD);
+    warden.wait_for_sweeps(2);
+    assert_eq!(fake.killed(), BTreeSet::from([numbered(8)]));
+}
+
+#[test]
+fn what_a_wider_list_allows_is_not_ended_when_the_engine_comes_back() {
+    let fake = Scripted::start();
+    let warden = accepted_and_running(&fake, BAD);
+    fake.world().streams = Streams::Refused;
+    fake.end_streams(End::Clean);
+    eventually("it knows that the engine is away", SOON, || {
+        warden.metric("dockwarden_engine_connected") == 0.0
+    });
+    warden.write_list_by_rename(GOOD);
+    assert_eq!(held(&warden)["error"], "the engine is out of reach");
+    run_there(&fake, 1..=7, "shop:1");
+    run_there(&fake, 8..=8, "evil:1");
+    fake.world().streams = Streams::Open;
+    fake.wait_for_kill(&numbered(8));
+    wait_in_force(&warden, GOOD);
+    warden.wait_for_sweeps(2);
+    assert_eq!(fake.killed(), BTreeSet::from([numbered(8)]));
+}
+
+/// Nobody waits for ever for a list that can't be weighed.
+#[test]
+fn the_accepted_list_is_enforced_where_the_other_one_cannot_be_weighed() {
+    let fake = Scripted::start();
+    let mut warden = accepted(&fake, BAD);
+    run_there(&fake, 1..=1, "evil:1");
+    fake.world().noise = vec![json!({"Id": 5})];
+    warden.write_list_by_rename(GOOD);
+    warden.restart();
+    fake.wait_for_kill(&numbered(1));
+    assert_eq!(
+        warden.get_json("/allowlist")["hash"],
+        hash(BAD, warden.dir())
+    );
+    assert_eq!(warden.get_json("/readyz")["enforcing"], true);
+    fake.world().noise.clear();
+    wait_in_force(&warden, GOOD);
+}
+
+/// A harmless change is not held for good because the engine was slow when it was weighed.
+#[test]
+fn what_cannot_be_judged_yet_is_weighed_again() {
+    let fake = Scripted::start();
+    // The name that the engine's images tell.
+    let list = "version = 1\n[[allow]]\nimage = \"evil:1\"\n";
+    let harmless = list.replace("\"evil:1\"", "[\"evil:1\", \"more:1\"]");
+    let mut warden = accepted(&fake, list);
+    // Their list entries tell no name, so that they have to be inspected.
+    run_there(&fake, 1..=8, &image_id());
+    fake.world().broken_inspections = (1..=8).map(numbered).collect();
+    warden.write_list_by_rename(&harmless);
+    warden.restart();
+    eventually("it waits for their names", SOON, || {
+        warden.get_json("/allowlist")["held"]["error"] == "8 containers can't be judged yet"
+    });
+    fake.world().broken_inspections.clear();
+    wait_in_force(&warden, &harmless);
+    warden.wait_for_sweeps(2);
+    assert!(fake.killed().is_empty(), "{:?}", fake.killed());
+}
+
+fn run_there(fake: &Scripted, numbers: std::ops::RangeInclusive<usize>, image: &str) {
+    for id in numbers.map(numbered) {
+        let container = listed(&id, image);
+        fake.world().containers.insert(id, container);
+    }
+}
+
+/// Its list is accepted, where nothing runs.
+fn accepted_and_running(fake: &Scripted, list: &str) -> Warden {
+    let warden = fake.builder(list, "1s");
+    let state = warden.dir().join("state");
+    let warden = warden
+        .args(["--state-dir", state.to_str().unwrap()])
+        .start();
+    warden.wait_ready();
+    warden
+}
+
+/// The same, and ended.
+fn accepted(fake: &Scripted, list: &str) -> Warden {
+    let warden = accepted_and_running(fake, list);
+    warden.sigterm();
+    warden
+}
+
+fn wait_in_force(warden: &Warden, list: &str) {
+    let hash = hash(list, warden.dir());
+    eventually("the list is in force", SOON, || {
+        warden.get_json("/allowlist")["hash"] == *hash
+    });
 }
 
 #[test]

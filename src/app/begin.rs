@@ -124,7 +124,7 @@ pub(super) fn last_accepted(state: &StateDirectory) -> Option<Accepted> {
 /// Takes down the list that it begins with, and reads what is known of containers. Failing costs a
 /// later start what it would know, and nothing now.
 pub(super) fn remember(state: &StateDirectory, enforcement: &Enforcement, ledger: &Ledger) {
-    if let Err(error) = state.accept(&enforcement.in_force, enforcement.audit_only) {
+    if let Err(error) = state.accept(state.turn(), &enforcement.in_force, enforcement.audit_only) {
         tracing::error!(%error, "the list in force could not be written down");
     }
     match state::remembered(state.path()) {

@@ -37,8 +37,8 @@ pub(super) struct Proposal {
 pub(super) enum Outcome {
     InForce(Proposal),
     Held(Proposal, HeldList),
-    /// It was none, but for what guards it.
-    GuardKept,
+    /// The list in force is written down again.
+    Kept,
 }
 
 /// Decides on a change by what runs now.
@@ -69,14 +69,18 @@ pub(super) async fn weigh(
     Outcome::InForce(proposal)
 }
 
-/// Writes down the list in force again, which guards itself otherwise now.
-pub(super) async fn keep_guard(context: Arc<Context>) -> Outcome {
+/// Writes down the list in force again: it guards itself otherwise now, or another one may have been
+/// written down that does not come into force after all.
+pub(super) fn keep(context: &Context) -> impl Future<Output = Outcome> + Send + use<> {
     let (list, audit_only) = {
         let enforcement = context.enforcement.borrow();
         (enforcement.in_force.clone(), enforcement.audit_only)
     };
-    write_down(&context, list, audit_only).await;
-    Outcome::GuardKept
+    let written = write_down(context, list, audit_only);
+    async {
+        written.await;
+        Outcome::Kept
+    }
 }
 
 async fn hold(
@@ -87,14 +91,25 @@ async fn hold(
     now: Timestamp,
 ) -> Option<HeldList> {
     let enforcement = context.enforcement.borrow().clone();
-    let containers = match see(context, &enforcement, &proposal.list, memories).await {
-        Ok(containers) => containers,
-        Err(error) => {
-            let hash = proposal.list.hash.clone();
-            return Some(HeldList::unweighed(hash, now, &error.chain()));
-        }
+    let unweighed = |why: &str| {
+        let hash = proposal.list.hash.clone();
+        Some(HeldList::unweighed(hash, now, why))
     };
+    let (containers, unreadable) = match see(context, &enforcement, &proposal.list, memories).await
+    {
+        Ok(seen) => seen,
+        Err(error) => return unweighed(&error.chain()),
+    };
+    if unreadable > 0 {
+        return unweighed(&format!("{unreadable} containers can't be read"));
+    }
     let weighed = weigh_all(&enforcement, &proposal.list, mode, &containers, now);
+    if weighed.hangs_on_unjudged(&enforcement) {
+        return unweighed(&format!(
+            "{} containers can't be judged yet",
+            weighed.unjudged
+        ));
+    }
     weighed.is_held(&enforcement).then(|| HeldList {
         hash: proposal.list.hash.clone(),
         since: now,
@@ -104,13 +119,13 @@ async fn hold(
     })
 }
 
-/// All that runs, with what both lists ask about it.
+/// All that runs, with what both lists ask about it, and how many more the engine listed unreadably.
 async fn see(
     context: &Context,
     enforcement: &Enforcement,
     list: &LoadedList,
     mut memories: HashMap<ContainerId, Memory>,
-) -> Result<Vec<Container>, EngineError> {
+) -> Result<(Vec<Container>, usize), EngineError> {
     let listing = context.engine.list().await?;
     let now = Timestamp::now();
     let asker = |container: &Container| {
@@ -141,20 +156,29 @@ async fn see(
     // Collected first: the compiler can't see that a lazy map of closures is fine to send.
     let looks: Vec<_> = looks.collect();
     let seen = stream::iter(looks).buffer_unordered(LOOKS);
-    Ok(seen.filter_map(std::future::ready).collect().await)
+    let seen = seen.filter_map(std::future::ready).collect().await;
+    Ok((seen, listing.unreadable))
 }
 
-/// Takes down which list is in force from now on, for the next start.
-async fn write_down(context: &Context, list: LoadedList, audit_only: bool) {
-    let Some(directory) = context.state.clone() else {
-        return;
-    };
-    let write = tokio::task::spawn_blocking(move || directory.accept(&list, audit_only));
-    let error = match tokio::time::timeout(WRITE, write).await {
-        Ok(Ok(Ok(()))) => return,
-        Ok(Ok(Err(error))) => error,
-        Ok(Err(abnormal)) => io::Error::other(abnormal),
-        Err(_) => io::Error::other("it takes too long"),
-    };
-    tracing::error!(%error, "the list that comes into force could not be written down: the next start knows an older one");
+/// Takes down which list is in force from now on, for the next start. Its turn is that of this call.
+fn write_down(
+    context: &Context,
+    list: LoadedList,
+    audit_only: bool,
+) -> impl Future<Output = ()> + Send + use<> {
+    let directory = context.state.clone();
+    let directory = directory.map(|directory| (directory.turn(), directory));
+    async move {
+        let Some((turn, directory)) = directory else {
+            return;
+        };
+        let write = tokio::task::spawn_blocking(move || directory.accept(turn, &list, audit_only));
+        let error = match tokio::time::timeout(WRITE, write).await {
+            Ok(Ok(Ok(()))) => return,
+            Ok(Ok(Err(error))) => error,
+            Ok(Err(abnormal)) => io::Error::other(abnormal),
+            Err(_) => io::Error::other("it takes too long"),
+        };
+        tracing::error!(%error, "the list that comes into force could not be written down: the next start knows an older one");
+    }
 }

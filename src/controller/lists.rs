@@ -12,10 +12,33 @@ use super::guard::{self, Proposal};
 use crate::record::{ListChange, ListOutcome, Trigger, What};
 use crate::status::{Candidate, Enforcement, HeldList, RejectedList};
 
+/// How long the list in force waits for one that is to be weighed at the start of a connection.
+const OPENING: Duration = Duration::from_secs(5);
 /// From when on it is told that a list is being weighed.
 const WEIGHING: Duration = Duration::from_secs(2);
 /// The longest sleep until an expiry: the wall clock may be set meanwhile.
 const EXPIRY_CHECK: SignedDuration = SignedDuration::from_secs(5);
+
+/// Whether the list in force is enforced, or waits for a newer one that could not be weighed while the
+/// engine was away: what that one allows must not be ended first, and nothing may wait for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// It will wait, once, when the engine answers.
+    Due,
+    /// It waits, no longer than this.
+    Until(Instant),
+    /// It is enforced.
+    Over,
+}
+
+impl Opening {
+    pub(super) fn until(self) -> Option<Instant> {
+        match self {
+            Self::Until(instant) => Some(instant),
+            Self::Due | Self::Over => None,
+        }
+    }
+}
 
 impl Controller {
     pub(super) fn candidate(&mut self, candidate: Candidate) {
@@ -48,6 +71,7 @@ impl Controller {
     /// Lets a change come into force, unless it would end too much.
     pub(super) fn consider(&mut self, proposal: Proposal) {
         self.drop_proposals();
+        self.opening = Opening::Due;
         let is_new = {
             let enforcement = self.context.enforcement.borrow();
             let before = (&enforcement.in_force.hash, enforcement.audit_only);
@@ -65,17 +89,39 @@ impl Controller {
                 enforcement.in_force.list = proposal.list.list;
                 enforcement.in_force.text = proposal.list.text;
             });
-            self.changes.spawn(guard::keep_guard(self.context.clone()));
+            self.changes.spawn(guard::keep(&self.context));
             self.publish();
         }
     }
 
     /// Those that have been weighed already are dropped as well: a newer text has come.
     fn drop_proposals(&mut self) {
+        let may_be_written = !self.changes.is_empty();
         self.changes = JoinSet::new();
+        if may_be_written {
+            self.changes.spawn(guard::keep(&self.context));
+        }
         self.weighing = None;
         self.waiting = None;
         self.show_held(None);
+        self.open();
+    }
+
+    /// Lets a list that waited for the engine be weighed before the older one ends what it may allow.
+    pub(super) fn await_opening(&mut self) {
+        if self.waiting.is_some() && self.opening == Opening::Due {
+            self.opening = Opening::Until(Instant::now() + OPENING);
+        }
+    }
+
+    /// From now on the list in force is enforced.
+    pub(super) fn open(&mut self) {
+        let was_closed = matches!(self.opening, Opening::Until(_));
+        self.opening = Opening::Over;
+        if was_closed {
+            self.publish();
+            self.attend_all();
+        }
     }
 
     fn weigh(&mut self, proposal: Proposal) {
@@ -94,10 +140,15 @@ impl Controller {
 
     /// What became of a proposal.
     pub(super) fn weighed(&mut self, outcome: guard::Outcome) {
-        self.weighing = None;
         match outcome {
-            guard::Outcome::InForce(proposal) => self.put_in_force(proposal),
+            guard::Outcome::InForce(proposal) => {
+                self.weighing = None;
+                self.put_in_force(proposal);
+                self.open();
+            }
             guard::Outcome::Held(proposal, held) => {
+                self.weighing = None;
+                let is_weighed = held.error.is_none();
                 let is_told = {
                     let enforcement = self.context.enforcement.borrow();
                     let told = enforcement.held.as_ref().map(|held| &held.error);
@@ -119,8 +170,11 @@ impl Controller {
                 self.waiting = held.error.is_some().then_some(proposal);
                 self.show_held(Some(held));
                 self.publish();
+                if is_weighed {
+                    self.open();
+                }
             }
-            guard::Outcome::GuardKept => {}
+            guard::Outcome::Kept => {}
         }
     }
 

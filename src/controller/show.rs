@@ -14,6 +14,8 @@ impl Controller {
     pub(super) fn publish(&mut self) {
         let hindrance = if !self.connected {
             Some("the engine is out of reach".to_owned())
+        } else if self.opening.until().is_some() {
+            Some("the list that is asked for is being weighed".to_owned())
         } else {
             self.own.hindrance()
         };

@@ -29,6 +29,7 @@ impl Controller {
         self.sweeps += 1;
         let over = self.take_seats(&listing, &enforcement, now);
         let connection = self.context.connection();
+        let lists_nothing = listing.containers.is_empty();
         let ends_may_be_missing = self.context.journal.before().is_cut_short();
         for container in listing.containers {
             let id = container.id.clone();
@@ -52,8 +53,12 @@ impl Controller {
         }
         // A container may be younger than the list: only the second one that lacks it counts.
         let sweeps = self.sweeps;
-        self.tracked
-            .retain(|_, tracked| tracked.history.is_none() || tracked.seen + 2 > sweeps);
+        // An engine that lists nothing may be without its disk for a while: then only what it said was
+        // removed is forgotten.
+        self.tracked.retain(|_, tracked| {
+            let may_be_hidden = lists_nothing && !tracked.subject.heard().is_destroyed;
+            tracked.history.is_none() || tracked.seen + 2 > sweeps || may_be_hidden
+        });
         let tracked = &self.tracked;
         self.context.ledger.retain(|id| tracked.contains_key(id));
         let metrics = &self.context.metrics;

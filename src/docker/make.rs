@@ -88,6 +88,9 @@ impl Docker {
         let config = ContainerCreateBody {
             image: Some(image.to_owned()),
             entrypoint: Some(vec![program.to_owned()]),
+            // A stop has to end it. The kernel spares a container's first process any other signal
+            // that it did not ask for, and a stop may come before its first instruction.
+            stop_signal: Some("SIGKILL".to_owned()),
             labels: Some(labels.clone().into_iter().collect::<HashMap<_, _>>()),
             host_config: Some(HostConfig {
                 network_mode: Some("none".to_owned()),

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use jiff::Timestamp;
@@ -22,7 +24,15 @@ pub struct StateDirectory {
     path: PathBuf,
     /// Locked for as long as it is open.
     _lock: File,
+    turns: AtomicU64,
+    /// The turn of the accepted list that is on the disk.
+    accepted: Mutex<u64>,
 }
+
+/// When it was decided that a list is to be written down: one that was decided later is never
+/// written over, however long a disk takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn(u64);
 
 /// A list that was in force.
 #[derive(Debug, Clone)]
@@ -67,6 +77,8 @@ impl StateDirectory {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
                 _lock: lock,
+                turns: AtomicU64::new(0),
+                accepted: Mutex::new(0),
             }),
             Err(TryLockError::WouldBlock) => {
                 Err(io::Error::other("another process writes this state"))
@@ -75,11 +87,22 @@ impl StateDirectory {
         }
     }
 
-    /// Takes down that a list comes into force. It is on the disk when this returns.
+    /// The next turn to write down a list.
+    pub fn turn(&self) -> Turn {
+        Turn(self.turns.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Takes down that a list comes into force. It is on the disk when this returns, or one of a
+    /// later turn is.
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn accept(&self, list: &LoadedList, audit_only: bool) -> io::Result<()> {
+    pub fn accept(&self, turn: Turn, list: &LoadedList, audit_only: bool) -> io::Result<()> {
+        let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        if *accepted > turn.0 {
+            return Ok(());
+        }
+        *accepted = turn.0;
         let name = AcceptedName {
             hash: list.hash.to_string(),
             audit_only,
@@ -190,5 +213,33 @@ fn replace(path: &Path, content: &[u8], durable: Durable) -> io::Result<()> {
     match path.parent() {
         Some(directory) if durable == Durable::Yes => File::open(directory)?.sync_all(),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_decided_later_is_never_written_over() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let state = StateDirectory::open(directory.path()).expect("a state directory");
+        let list = |image: &str| {
+            let text = format!("version = 1\n[[allow]]\nimage = \"{image}\"\n");
+            LoadedList::parse(text.as_bytes(), Timestamp::UNIX_EPOCH).expect("a list")
+        };
+        let (earlier, later) = (state.turn(), state.turn());
+        state.accept(later, &list("b"), false).expect("written");
+        state
+            .accept(earlier, &list("a"), true)
+            .expect("passed over");
+        let accepted = accepted(directory.path()).expect("readable");
+        let accepted = accepted.expect("a list");
+        assert_eq!(accepted.list.hash, list("b").hash);
+        assert!(!accepted.audit_only);
+        let next = state.turn();
+        state.accept(next, &list("c"), true).expect("written");
+        let accepted = super::accepted(directory.path()).expect("readable");
+        assert_eq!(accepted.expect("a list").list.hash, list("c").hash);
     }
 }

@@ -11,6 +11,7 @@ mod support;
 
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use support::scripted::{Scripted, event, listed, numbered};
 use support::{Builder, Engine, SOON, Warden, eventually};
 
 fn engine() -> Engine {
@@ -261,4 +262,30 @@ fn a_foreign_exec_is_shown_and_remembered_for_its_life() {
     eventually("its next life is allowed", SOON, || {
         shown(&api, &good)["verdict"] == json!("allowed")
     });
+}
+
+/// An engine without its disk lists nothing for a while.
+#[test]
+fn what_is_known_outlives_an_engine_that_lists_nothing() {
+    let fake = Scripted::start();
+    let evil = numbered(1);
+    let container = listed(&evil, "evil:1");
+    fake.world().containers.insert(evil.clone(), container);
+    let warden = fake.builder(GOOD, "1s");
+    let state = warden.dir().join("state");
+    let warden = warden
+        .args(["--state-dir", state.to_str().unwrap()])
+        .start();
+    fake.wait_for_kill(&evil);
+    let is_known = || {
+        let known = std::fs::read_to_string(state.join("containers.json"));
+        known.is_ok_and(|known| known.contains(&evil))
+    };
+    eventually("it is written down", SOON, is_known);
+    fake.world().lists = Some((200, "[]".to_owned()));
+    warden.wait_for_sweeps(4);
+    assert!(is_known());
+    // What was removed is forgotten, whatever is listed.
+    fake.say(event("destroy", &evil).as_bytes());
+    eventually("it is forgotten", SOON, || !is_known());
 }

@@ -10,15 +10,16 @@ mod page;
 mod problem;
 mod query;
 mod stream;
+mod turns;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
 use jiff::Timestamp;
@@ -37,6 +38,10 @@ pub use access::Access;
 pub use containers::HIDDEN;
 use problem::Problem;
 use stream::Streams;
+use turns::Turns;
+
+/// How many answers about everything are made and sent at once.
+const LARGE: usize = 4;
 
 /// Which of the services answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,8 +93,6 @@ pub struct Sources {
     pub resync: Duration,
     /// Whether the values of all labels are shown.
     pub show_all_labels: bool,
-    /// Held by the one request that counts containers for the metrics.
-    pub counting: Mutex<()>,
     /// Ends the streams when the service ends.
     pub shutdown: CancellationToken,
 }
@@ -102,7 +105,8 @@ impl Sources {
         enforcement: &Enforcement,
         now: Timestamp,
     ) -> BTreeMap<ContainerId, Verdict> {
-        let mut verdicts = enforcement.judge_all(snapshot.containers.values(), now);
+        let containers = snapshot.containers.values().map(Arc::as_ref);
+        let mut verdicts = enforcement.judge_all(containers, now);
         // What one knew that is silent now may be out of date.
         if enforcement.hindrance.is_none() {
             let live = verdicts.iter_mut().filter(|(id, _)| {
@@ -115,20 +119,9 @@ impl Sources {
     }
 
     /// Reads records, which may block on a file.
-    async fn records<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(Decisions) -> std::io::Result<T> + Send + 'static,
-    ) -> std::io::Result<T> {
-        let decisions = self.decisions.clone();
-        tokio::task::spawn_blocking(move || read(decisions))
-            .await
-            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-    }
-
-    async fn search(&self, filter: Filter, limit: usize) -> Result<Vec<Record>, Problem> {
-        self.records(move |decisions| decisions.search(&filter, limit))
-            .await
-            .map_err(|error| Problem::unreadable_log(&error))
+    fn search(&self, filter: &Filter, limit: usize) -> Result<Vec<Record>, Problem> {
+        let found = self.decisions.search(filter, limit);
+        found.map_err(|error| Problem::unreadable_log(&error))
     }
 }
 
@@ -138,7 +131,11 @@ type Shared = State<Arc<Sources>>;
 pub fn router(sources: Sources, access: Access) -> Router {
     let sources = Arc::new(sources);
     let mut router = Router::new()
-        .route("/metrics", get(health::metrics))
+        .route(
+            "/metrics",
+            // Gauges are reset while they are counted anew.
+            get(health::metrics).layer(Extension(Turns::new(1))),
+        )
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/openapi.json", get(openapi::describe))
@@ -155,11 +152,12 @@ pub fn router(sources: Sources, access: Access) -> Router {
             .route("/allowlist", get(health::allowlist));
     }
     router
+        .layer(Extension(Turns::new(LARGE)))
         .fallback(async || Problem::not_found("there is nothing at this path"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(middleware::from_fn_with_state(access, access::check))
         .layer(CatchPanicLayer::custom(|_| {
-            Problem::internal("a defect met this request")
+            Problem::internal("a defect met this request").into_response()
         }))
         .layer(middleware::from_fn_with_state(sources.clone(), measure))
         .with_state(sources)

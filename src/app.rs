@@ -3,19 +3,19 @@
 //! Every task has its owner here. The first one that ends before it should ends the process, with
 //! its reason.
 
+mod aside;
 mod begin;
 mod descriptors;
 mod read_along;
 mod service_manager;
 mod socket;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -36,6 +36,7 @@ use crate::reload::Reload;
 use crate::serve::{self, Server};
 use crate::state::{self, Ledger, StateDirectory};
 use crate::status::{Candidate, Enforcement, LoadedList, Snapshot};
+use aside::Aside;
 use begin::Beginning;
 use read_along::ReadAlong;
 use service_manager::Pulse;
@@ -153,7 +154,9 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     daemon.spawn("reload", reload.run(hangup, daemon.shutdown.clone()));
     let told = enforcement_receiver.clone();
     let sources = daemon.sources(enforcement_receiver, snapshot, decisions, ledger);
-    daemon.serve(listener, address, sources, credentials);
+    daemon
+        .serve(listener, address, sources, credentials)
+        .map_err(internal)?;
     daemon.keep_service_manager_told(told);
 
     let ended = tokio::select! {
@@ -386,7 +389,6 @@ impl Daemon {
             metrics: self.metrics.clone(),
             resync: self.settings.resync,
             show_all_labels: self.settings.show_all_labels,
-            counting: Mutex::default(),
             shutdown: self.shutdown.clone(),
         }
     }
@@ -397,7 +399,7 @@ impl Daemon {
         address: SocketAddr,
         sources: Sources,
         credentials: Credentials,
-    ) {
+    ) -> std::io::Result<()> {
         let hosts = &self.settings.allowed_hosts;
         // Who listens for others than this host is called by names that nobody told us.
         let is_checked = address.ip().is_loopback() || !hosts.is_empty();
@@ -418,7 +420,10 @@ impl Daemon {
             tracing::warn!(%address, "whoever reaches this address may read all: --token-file asks for a token");
         }
         self.spawn("credentials", credentials.follow(self.shutdown.clone()));
-        self.spawn("API", server.run(self.shutdown.clone()));
+        let serving = server.run(self.shutdown.clone());
+        let aside = Aside::begin("api", async { Ok(serving.await?) })?;
+        self.tasks.spawn(async { ("API", aside.ended().await) });
+        Ok(())
     }
 
     fn keep_service_manager_told(&mut self, enforcement: watch::Receiver<Enforcement>) {

@@ -229,16 +229,16 @@ impl Inventory {
             if is_open || (container.state.is_live() && known.started_at.is_none()) {
                 self.dirty.insert(container.id.clone());
             }
-            containers.insert(container.id.clone(), container);
+            containers.insert(container.id.clone(), Arc::new(container));
         }
         let known = &mut self.known;
         self.snapshot.send_modify(|snapshot| {
-            for (id, container) in std::mem::take(&mut snapshot.containers) {
-                if is_newer(known, &id) {
-                    containers.insert(id, container);
+            for (id, container) in snapshot.containers.iter() {
+                if is_newer(known, id) {
+                    containers.insert(id.clone(), container.clone());
                 }
             }
-            snapshot.containers = containers;
+            snapshot.containers = Arc::new(containers);
             snapshot.connected = true;
             snapshot.as_of = Some(Timestamp::now());
             snapshot.read = Some(uptime());
@@ -316,13 +316,14 @@ impl Inventory {
         self.snapshot.send_modify(|snapshot| {
             snapshot.as_of = Some(Timestamp::now());
             snapshot.read = Some(uptime());
+            let containers = Arc::make_mut(&mut snapshot.containers);
             match container {
                 Some(mut container) => {
                     container.started_at = known.started_at;
-                    snapshot.containers.insert(id.clone(), container);
+                    containers.insert(id.clone(), Arc::new(container));
                 }
                 None => {
-                    snapshot.containers.remove(&id);
+                    containers.remove(&id);
                 }
             }
         });

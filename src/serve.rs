@@ -41,17 +41,17 @@ const LAST_REQUESTS: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When that can't be.
-pub async fn listen(on: &str) -> io::Result<TcpListener> {
+pub async fn listen(on: &str) -> io::Result<std::net::TcpListener> {
     let listener = TcpListener::bind(on).await?;
     // Said anew: the standard library lets 128 wait.
     rustix::net::listen(&listener, WAITING)?;
-    Ok(listener)
+    listener.into_std()
 }
 
 /// Who is served, and with what.
 pub struct Server {
     /// Where clients come in.
-    pub listener: TcpListener,
+    pub listener: std::net::TcpListener,
     /// Who answers them.
     pub router: Router,
     /// How many at once.
@@ -62,13 +62,17 @@ pub struct Server {
 
 impl Server {
     /// Serves until the shutdown.
-    pub async fn run(self, shutdown: CancellationToken) {
+    ///
+    /// # Errors
+    /// When the listener can't be used.
+    pub async fn run(self, shutdown: CancellationToken) -> io::Result<()> {
+        let listener = TcpListener::from_std(self.listener)?;
         let (mut room, mut clients) = (Room::default(), JoinSet::new());
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(_) = clients.join_next() => continue,
-                accepted = self.listener.accept() => accepted,
+                accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, _)) => {
@@ -98,6 +102,7 @@ impl Server {
         if tokio::time::timeout(LAST_REQUESTS, last).await.is_err() {
             clients.shutdown().await;
         }
+        Ok(())
     }
 }
 

@@ -218,8 +218,8 @@ impl Enforcement {
 /// All containers as last seen.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// The containers by id.
-    pub containers: BTreeMap<ContainerId, Container>,
+    /// The containers by id. Who reads them takes them along: nobody who writes waits for that.
+    pub containers: Arc<BTreeMap<ContainerId, Arc<Container>>>,
     /// Whether the engine answers.
     pub connected: bool,
     /// The engine's version.

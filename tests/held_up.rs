@@ -14,6 +14,8 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use serde_json::json;
+use support::scripted::{Scripted, listed, numbered};
 use support::{Engine, SOON, Warden, eventually};
 
 const LIST: &str = r#"
@@ -159,4 +161,99 @@ fn a_sighup_in_the_middle_of_a_save_takes_no_half_list() {
         eventually("the whole list is in force", SOON, || hash(&warden) == 2);
     }
     engine.assert_same(&[life]);
+}
+
+/// All time that the threads of a process have run, in ticks: of those that yield to others, and of the rest.
+fn ticks(warden: &Warden) -> (u64, u64) {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", warden.pid()));
+    let (mut yielding, mut others) = (0, 0);
+    for thread in threads.expect("its threads").map_while(Result::ok) {
+        // One may have ended meanwhile.
+        let Ok(text) = std::fs::read_to_string(thread.path().join("stat")) else {
+            continue;
+        };
+        let fields: Vec<_> = text.rsplit_once(") ").unwrap().1.split(' ').collect();
+        let number = |field: usize| fields[field - 3].parse::<i64>().unwrap();
+        let ran = u64::try_from(number(14) + number(15)).unwrap();
+        match number(19) > 0 {
+            true => yielding += ran,
+            false => others += ran,
+        }
+    }
+    (yielding, others)
+}
+
+/// Many containers, with what is shown of each as large as that.
+fn crowd(count: usize, size: usize) -> Scripted {
+    let fake = Scripted::start();
+    let mut world = fake.world();
+    for number in 1..=count {
+        let id = numbered(number);
+        let mut container = listed(&id, "good:1");
+        container["Labels"] = json!({"com.docker.compose.project": "x".repeat(size)});
+        world.containers.insert(id, container);
+    }
+    drop(world);
+    fake
+}
+
+#[test]
+fn what_clients_ask_for_takes_nothing_of_the_time_of_enforcement() {
+    let fake = crowd(500, 100);
+    let warden = fake.warden(LIST, "1h");
+    eventually("all are looked at", SOON * 4, || {
+        let shown = warden.get_json("/containers");
+        let mut all = shown["data"].as_array().unwrap().iter();
+        all.len() == 500
+            && all.all(|one| !one["started_at"].is_null() && !one["last_decision"].is_null())
+    });
+    let before = ticks(&warden);
+    for path in ["/containers", "/metrics", "/", "/containers/n1"] {
+        for _ in 0..25 {
+            assert_eq!(warden.get(path).status, 200, "{path}");
+        }
+    }
+    let after = ticks(&warden);
+    let (yielding, others) = (after.0 - before.0, after.1 - before.1);
+    assert!(yielding > 10 * others, "{yielding} and {others} ticks");
+}
+
+#[test]
+fn clients_that_ask_for_everything_and_read_nothing_take_neither_memory_nor_enforcement() {
+    let fake = crowd(1_000, 10_000);
+    let warden = fake.warden(LIST, "1h");
+    let everything = || {
+        warden.get("/containers").json()["data"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    eventually("all are shown", SOON, || everything() == 1_000);
+    let clients: Vec<_> = (0..100)
+        .map(|_| {
+            let mut client = TcpStream::connect(warden.address()).expect("a connection");
+            client
+                .write_all(b"GET /containers HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .expect("a request");
+            client
+        })
+        .collect();
+    eventually("others are told to come again", SOON * 2, || {
+        let answer = warden.get("/containers");
+        let is_told = answer.status == 503;
+        assert_eq!(answer.header("retry-after").is_some(), is_told);
+        is_told
+    });
+    for path in ["/metrics", "/livez", "/readyz"] {
+        assert_eq!(warden.get(path).status, 200, "{path}");
+    }
+    let evil = numbered(2_000);
+    fake.begin(&evil, "evil:1");
+    fake.wait_for_kill(&evil);
+    let peak = warden.peak_memory();
+    assert!(peak < 400, "{peak} MiB");
+    drop(clients);
+    eventually("there are turns again", SOON, || {
+        warden.get("/containers").status == 200
+    });
 }

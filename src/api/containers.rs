@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use super::openapi::VerdictWord;
 use super::problem::Problem;
 use super::query::{self, Pairs};
+use super::turns::Turns;
 use super::{Shared, Sources, page};
 use crate::allowlist::{Reason, RuleCheck, Verdict};
 use crate::container::{
@@ -25,7 +26,7 @@ use crate::grant::Power;
 use crate::journal::Filter as RecordFilter;
 use crate::pattern::{Pattern, Reach};
 use crate::record::{Outcome, Record, Trigger};
-use crate::status::Enforcement;
+use crate::status::{Enforcement, Snapshot};
 use crate::uptime::age;
 
 const KNOWN: &str = "status, verdict, name, image, label";
@@ -184,12 +185,15 @@ impl From<&Record> for LastDecision {
         (status = 503, description = "The same while the engine is out of reach", body = String, content_type = "text/html")
     )
 )]
-pub(super) async fn index(state: Shared, pairs: Pairs, mut headers: HeaderMap) -> Response {
-    headers.insert(
-        header::ACCEPT,
-        header::HeaderValue::from_static("text/html"),
-    );
-    list(state, pairs, headers).await.into_response()
+pub(super) async fn index(
+    State(sources): Shared,
+    Extension(turns): Extension<Turns>,
+    Pairs(pairs): Pairs,
+) -> Result<Response, Problem> {
+    let filter = Filter::parse(&pairs)?;
+    turns
+        .answer(sources, move |sources| page(sources, &filter))
+        .await
 }
 
 /// All containers, running or not
@@ -208,58 +212,74 @@ pub(super) async fn index(state: Shared, pairs: Pairs, mut headers: HeaderMap) -
     responses(
         (status = 200, description = "Containers, or the page", content((Listing = "application/json"), (String = "text/html"))),
         (status = 400, description = "A parameter that can't be", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The engine is out of reach", body = Problem, content_type = "application/problem+json")
+        (status = 503, description = "The engine is out of reach, or too many ask at once", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn list(
     State(sources): Shared,
+    Extension(turns): Extension<Turns>,
     Pairs(pairs): Pairs,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let filter = Filter::parse(&pairs)?;
     let wants_page = wants_page(&headers);
-    let last = last_decisions(&sources).await;
-    let now = Timestamp::now();
-    let enforcement = sources.enforcement.borrow().clone();
-    let listing = {
-        let snapshot = sources.snapshot.borrow();
-        if !snapshot.connected && !wants_page {
-            return Err(Problem::engine_away(&snapshot));
-        }
-        let mut verdicts = sources.verdicts(&snapshot, &enforcement, now);
-        let views = snapshot.containers.values().map(|container| {
-            let verdict = verdicts.remove(&container.id).unwrap_or(Verdict::Unknown);
-            view(
-                container,
-                &verdict,
-                &enforcement,
-                sources.show_all_labels,
-                &last,
-            )
-        });
-        Listing {
-            host: snapshot.host.clone(),
-            as_of: snapshot.as_of,
-            age: snapshot.read.map(age),
-            engine: EngineView {
-                connected: snapshot.connected,
-                version: snapshot.version.clone(),
-            },
-            enforcing: enforcement.enforcing,
-            data: views.filter(|view| filter.passes(view)).collect(),
-        }
+    let answer = move |sources: &Sources| match wants_page {
+        true => page(sources, &filter),
+        false => json(sources, &filter),
     };
-    if !wants_page {
-        return Ok(([(header::VARY, "accept")], Json(listing)).into_response());
+    turns.answer(sources, answer).await
+}
+
+fn json(sources: &Sources, filter: &Filter) -> Result<Response, Problem> {
+    let snapshot = sources.snapshot.borrow().clone();
+    if !snapshot.connected {
+        return Err(Problem::engine_away(&snapshot));
     }
-    let status = if listing.engine.connected {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
+    let enforcement = sources.enforcement.borrow().clone();
+    let listing = listing(sources, &snapshot, &enforcement, filter, Timestamp::now());
+    Ok(([(header::VARY, "accept")], Json(listing)).into_response())
+}
+
+/// While the engine is away the page shows what was read last, and says so.
+fn page(sources: &Sources, filter: &Filter) -> Result<Response, Problem> {
+    let now = Timestamp::now();
+    let snapshot = sources.snapshot.borrow().clone();
+    let enforcement = sources.enforcement.borrow().clone();
+    let listing = listing(sources, &snapshot, &enforcement, filter, now);
+    let status = match listing.engine.connected {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let denials = recent_denials(&sources, now).await;
+    let denials = recent_denials(sources, now);
     let page = page::render(&listing, &denials, &enforcement, now);
     Ok((status, page).into_response())
+}
+
+fn listing(
+    sources: &Sources,
+    snapshot: &Snapshot,
+    enforcement: &Enforcement,
+    filter: &Filter,
+    now: Timestamp,
+) -> Listing {
+    let last = last_decisions(sources);
+    let mut verdicts = sources.verdicts(snapshot, enforcement, now);
+    let views = snapshot.containers.values().map(|container| {
+        let verdict = verdicts.remove(&container.id).unwrap_or(Verdict::Unknown);
+        let show_all_labels = sources.show_all_labels;
+        view(container, &verdict, enforcement, show_all_labels, &last)
+    });
+    Listing {
+        host: snapshot.host.clone(),
+        as_of: snapshot.as_of,
+        age: snapshot.read.map(age),
+        engine: EngineView {
+            connected: snapshot.connected,
+            version: snapshot.version.clone(),
+        },
+        enforcing: enforcement.enforcing,
+        data: views.filter(|view| filter.passes(view)).collect(),
+    }
 }
 
 /// One container, with its verdict rule by rule; one that is gone, from the audit log
@@ -272,49 +292,48 @@ pub(super) async fn list(
         (status = 400, description = "A name that is no text", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No container is or was called so", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "The audit log can't be read", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The engine is out of reach", body = Problem, content_type = "application/problem+json")
+        (status = 503, description = "The engine is out of reach, or too many ask at once", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn one(
     State(sources): Shared,
+    Extension(turns): Extension<Turns>,
     name: Result<Path<String>, PathRejection>,
-) -> Result<Json<Answer>, Problem> {
+) -> Result<Response, Problem> {
     let Path(name) = name.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    let last = last_decisions(&sources).await;
-    let now = Timestamp::now();
-    // One lock at a time: whoever waits to write either would else wait for ever.
-    let enforcement = sources.enforcement.borrow().clone();
-    let found = {
-        let snapshot = sources.snapshot.borrow();
-        if !snapshot.connected {
-            return Err(Problem::engine_away(&snapshot));
-        }
-        let container = find(&snapshot.containers, &name);
+    let answer = move |sources: &Sources| Ok(Json(here_or_gone(sources, &name)?).into_response());
+    turns.answer(sources, answer).await
+}
+
+fn here_or_gone(sources: &Sources, name: &str) -> Result<Answer, Problem> {
+    let snapshot = sources.snapshot.borrow().clone();
+    if !snapshot.connected {
+        return Err(Problem::engine_away(&snapshot));
+    }
+    if let Some(container) = find(&snapshot.containers, name) {
+        let (now, last) = (Timestamp::now(), last_decisions(sources));
+        let enforcement = sources.enforcement.borrow().clone();
         let mut verdicts = sources.verdicts(&snapshot, &enforcement, now);
-        container.map(|container| {
-            let verdict = verdicts.remove(&container.id).unwrap_or(Verdict::Unknown);
-            let show_all_labels = sources.show_all_labels;
-            View {
-                explanation: Some(enforcement.in_force.list.explain(container, now)),
-                ..view(container, &verdict, &enforcement, show_all_labels, &last)
-            }
-        })
-    };
-    if let Some(view) = found {
-        return Ok(Json(Answer::Here(Box::new(view))));
+        let verdict = verdicts.remove(&container.id).unwrap_or(Verdict::Unknown);
+        let show_all_labels = sources.show_all_labels;
+        let view = View {
+            explanation: Some(enforcement.in_force.list.explain(container, now)),
+            ..view(container, &verdict, &enforcement, show_all_labels, &last)
+        };
+        return Ok(Answer::Here(Box::new(view)));
     }
     let filter = RecordFilter {
-        container: Some(name.clone()),
+        container: Some(name.to_owned()),
         ..RecordFilter::default()
     };
-    let records = sources.search(filter, 100).await?;
+    let records = sources.search(&filter, 100)?;
     match records.first() {
-        Some(newest) => Ok(Json(Answer::Gone(Gone {
+        Some(newest) => Ok(Answer::Gone(Gone {
             container_id: newest.container_id.clone(),
             container_name: newest.container_name.clone(),
             gone: true,
             decisions: records,
-        }))),
+        })),
         None => Err(Problem::not_found(format!(
             "no container here is or was called `{name}`"
         ))),
@@ -322,14 +341,16 @@ pub(super) async fn one(
 }
 
 /// By name, by full id, or by the beginning of an id that only one container has.
-fn find<'a>(containers: &'a BTreeMap<ContainerId, Container>, name: &str) -> Option<&'a Container> {
+fn find<'a>(
+    containers: &'a BTreeMap<ContainerId, Arc<Container>>,
+    name: &str,
+) -> Option<&'a Container> {
+    let containers = containers.values().map(Arc::as_ref);
     let by_name = containers
-        .values()
+        .clone()
         .find(|container| container.name.as_deref() == Some(name));
     by_name.or_else(|| {
-        let mut by_id = containers
-            .values()
-            .filter(|container| container.id.begins_with(name));
+        let mut by_id = containers.filter(|container| container.id.begins_with(name));
         let first = by_id.next();
         first.filter(|_| by_id.next().is_none())
     })
@@ -386,22 +407,22 @@ fn wants_page(headers: &HeaderMap) -> bool {
 }
 
 /// An audit log that can't be read costs these alone.
-async fn last_decisions(sources: &Sources) -> BTreeMap<ContainerId, Arc<Record>> {
-    let read = sources.records(|decisions| decisions.last_by_container());
-    read.await.unwrap_or_else(|error| {
+fn last_decisions(sources: &Sources) -> BTreeMap<ContainerId, Arc<Record>> {
+    let read = sources.decisions.last_by_container();
+    read.unwrap_or_else(|error| {
         tracing::warn!(%error, "the audit log can't be read");
         BTreeMap::new()
     })
 }
 
 /// Those of the last day.
-async fn recent_denials(sources: &Sources, now: Timestamp) -> Vec<Record> {
+fn recent_denials(sources: &Sources, now: Timestamp) -> Vec<Record> {
     let filter = RecordFilter {
         verdict: Some("denied".to_owned()),
         since: Some(now - SignedDuration::from_hours(24)),
         ..RecordFilter::default()
     };
-    sources.search(filter, 1_000).await.unwrap_or_default()
+    sources.search(&filter, 1_000).unwrap_or_default()
 }
 
 /// What of the list is asked for. Looks only at what is shown: a hidden label can't be guessed.

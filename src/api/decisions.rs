@@ -1,15 +1,16 @@
 //! `GET /decisions`: what was judged and done, newest first.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Shared;
 use super::openapi::VerdictWord;
 use super::problem::Problem;
 use super::query::{self, Pairs};
+use super::turns::Turns;
+use super::{Shared, Sources};
 use crate::allowlist::Verdict;
 use crate::journal::Filter;
 use crate::record::{Outcome, Record};
@@ -43,10 +44,17 @@ pub(super) struct Found {
         (status = 500, description = "The audit log can't be read", body = Problem, content_type = "application/problem+json")
     )
 )]
-pub(super) async fn list(State(sources): Shared, Pairs(pairs): Pairs) -> Result<Response, Problem> {
+pub(super) async fn list(
+    State(sources): Shared,
+    Extension(turns): Extension<Turns>,
+    Pairs(pairs): Pairs,
+) -> Result<Response, Problem> {
     let (filter, limit) = parse(&pairs)?;
-    let found = sources.search(filter, limit).await?;
-    Ok(Json(Found { data: found }).into_response())
+    let answer = move |sources: &Sources| {
+        let data = sources.search(&filter, limit)?;
+        Ok(Json(Found { data }).into_response())
+    };
+    turns.answer(sources, answer).await
 }
 
 fn parse(pairs: &[(String, String)]) -> Result<(Filter, usize), Problem> {

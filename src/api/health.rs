@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::problem::Problem;
+use super::turns::Turns;
 use super::{Shared, Sources};
 use crate::allowlist::{Action, Allowlist, Mode};
 use crate::container::State as ContainerState;
@@ -92,7 +93,7 @@ pub(super) async fn readyz(State(sources): Shared) -> Response {
         StatusCode::SERVICE_UNAVAILABLE
     };
     let audit_log_error = sources.decisions.trouble();
-    let enforcement = sources.enforcement.borrow();
+    let enforcement = sources.enforcement.borrow().clone();
     let rejected = enforcement.rejected.as_ref();
     let body = Readiness {
         ready: missing.is_empty(),
@@ -104,7 +105,6 @@ pub(super) async fn readyz(State(sources): Shared) -> Response {
         allowlist_held: enforcement.held.as_ref().map(|held| held.hash.clone()),
         audit_log_error,
     };
-    drop(enforcement);
     (status, Json(body)).into_response()
 }
 
@@ -146,17 +146,24 @@ fn missing(sources: &Sources) -> Vec<String> {
     path = "/allowlist",
     responses((status = 200, description = "The list", body = InForce))
 )]
-pub(super) async fn allowlist(State(sources): Shared) -> Json<InForce> {
-    let enforcement = sources.enforcement.borrow();
-    let in_force = &enforcement.in_force;
-    Json(InForce {
-        hash: in_force.hash.clone(),
-        loaded_at: in_force.loaded_at,
-        mode: enforcement.mode,
-        list: in_force.list.clone(),
-        error: enforcement.rejected.clone(),
-        held: enforcement.held.clone(),
-    })
+pub(super) async fn allowlist(
+    State(sources): Shared,
+    Extension(turns): Extension<Turns>,
+) -> Result<Response, Problem> {
+    let answer = |sources: &Sources| {
+        let enforcement = sources.enforcement.borrow().clone();
+        let in_force = enforcement.in_force;
+        let answer = InForce {
+            hash: in_force.hash,
+            loaded_at: in_force.loaded_at,
+            mode: enforcement.mode,
+            list: in_force.list,
+            error: enforcement.rejected,
+            held: enforcement.held,
+        };
+        Ok(Json(answer).into_response())
+    };
+    turns.answer(sources, answer).await
 }
 
 /// Metrics as Prometheus reads them
@@ -168,16 +175,17 @@ pub(super) async fn allowlist(State(sources): Shared) -> Json<InForce> {
         (status = 500, description = "They can't be told", body = Problem, content_type = "application/problem+json")
     )
 )]
-pub(super) async fn metrics(State(sources): Shared) -> Result<Response, Response> {
-    // One at a time: gauges are reset while they are counted anew.
-    let counting = sources.counting.lock();
-    count_containers(&sources);
-    let text = sources
-        .metrics
-        .encode(sources.role.enforces())
-        .map_err(|error| Problem::internal(&error.to_string()))?;
-    drop(counting);
-    Ok(([(header::CONTENT_TYPE, Metrics::content_type())], text).into_response())
+pub(super) async fn metrics(
+    State(sources): Shared,
+    Extension(turns): Extension<Turns>,
+) -> Result<Response, Problem> {
+    let answer = |sources: &Sources| {
+        count_containers(sources);
+        let text = sources.metrics.encode(sources.role.enforces());
+        let text = text.map_err(|error| Problem::internal(error.to_string()))?;
+        Ok(([(header::CONTENT_TYPE, Metrics::content_type())], text).into_response())
+    };
+    turns.answer(sources, answer).await
 }
 
 /// Sizes are counted when they are asked for. Only the process that enforces tells them, so that
@@ -188,7 +196,7 @@ fn count_containers(sources: &Sources) {
     }
     let now = Timestamp::now();
     let enforcement = sources.enforcement.borrow().clone();
-    let snapshot = sources.snapshot.borrow();
+    let snapshot = sources.snapshot.borrow().clone();
     // What is frozen has been ended where that is the action.
     let is_ended = |state| {
         enforcement.in_force.list.action == Action::Pause && state == ContainerState::Paused

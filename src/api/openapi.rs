@@ -74,7 +74,7 @@ impl Modify for Everywhere {
                 responses.insert("401".into(), problem("Its token is none that lets in"));
             }
             responses.insert("421".into(), problem("`Host` is no name of this service"));
-            let late = || problem("It took too long");
+            let late = || problem("It took too long, or too many ask for as much at once");
             responses.entry("503".into()).or_insert_with(late);
         }
     }

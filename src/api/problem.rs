@@ -11,6 +11,9 @@ use crate::printable;
 use crate::status::Snapshot;
 use crate::uptime::age;
 
+/// When to ask again who is busy, in seconds.
+const RETRY_AFTER: u32 = 2;
+
 /// An error's answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Problem {
@@ -29,6 +32,9 @@ pub(super) struct Problem {
     /// Its age.
     #[serde(skip_serializing_if = "Option::is_none")]
     age_seconds: Option<f64>,
+    /// When to ask again, in seconds.
+    #[serde(skip)]
+    retry_after: Option<u32>,
 }
 
 impl Problem {
@@ -40,6 +46,7 @@ impl Problem {
             detail: printable::line(&detail.into()),
             as_of: None,
             age_seconds: None,
+            retry_after: None,
         }
     }
 
@@ -66,13 +73,16 @@ impl Problem {
         Self::new(StatusCode::MISDIRECTED_REQUEST, detail)
     }
 
+    /// Another time it may be answered.
     pub(super) fn busy(detail: &str) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        Self {
+            retry_after: Some(RETRY_AFTER),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        }
     }
 
-    /// The handler of panics wants a response at once.
-    pub(super) fn internal(detail: &str) -> Response {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
+    pub(super) fn internal(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
     }
 
     pub(super) fn unreadable_log(error: &std::io::Error) -> Self {
@@ -100,7 +110,13 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after = self.retry_after;
         let media_type = [(header::CONTENT_TYPE, "application/problem+json")];
-        (status, media_type, Json(self)).into_response()
+        let mut response = (status, media_type, Json(self)).into_response();
+        if let Some(seconds) = retry_after {
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }

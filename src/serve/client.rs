@@ -13,10 +13,13 @@ use super::room::Guest;
 
 /// How long nothing may be said, either way.
 const IDLE: Duration = Duration::from_secs(30);
+/// How long a client may take nothing of what is said to it: others wait for their turn.
+const STALLED: Duration = Duration::from_secs(10);
 
 pub(super) struct Client<S> {
     stream: S,
     idle: Pin<Box<Sleep>>,
+    heard: Instant,
     guest: Arc<Guest>,
 }
 
@@ -25,6 +28,7 @@ impl<S> Client<S> {
         Self {
             stream,
             idle: Box::pin(tokio::time::sleep(IDLE)),
+            heard: Instant::now(),
             guest,
         }
     }
@@ -37,6 +41,7 @@ impl<S> Client<S> {
 
     fn is_heard(&mut self) {
         let now = Instant::now();
+        self.heard = now;
         self.idle.as_mut().reset(now + IDLE);
         self.guest.is_heard(now);
     }
@@ -71,7 +76,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Client<S> {
                 Poll::Ready(result)
             }
             // Who takes nothing of it makes room as well.
-            Poll::Pending => self.poll_idle(context),
+            Poll::Pending => {
+                let until = self.heard + STALLED;
+                self.idle.as_mut().reset(until);
+                self.poll_idle(context)
+            }
         }
     }
 

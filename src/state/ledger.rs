@@ -88,9 +88,9 @@ impl Ledger {
         verdicts: impl Iterator<Item = (&'a ContainerId, &'a mut Verdict)>,
         hash: &str,
     ) {
-        let containers = self.lock();
         for (id, verdict) in verdicts {
-            if let Some((known, by)) = containers.get(id).and_then(|one| one.judged.as_ref())
+            // Held for one at a time: whoever enforces must not have to wait for them all.
+            if let Some((known, by)) = self.lock().get(id).and_then(|one| one.judged.as_ref())
                 && **by == *hash
             {
                 verdict.clone_from(known);

@@ -1,7 +1,7 @@
 //! Anchored patterns with `*` and `**`: the only wildcard language of an allowlist.
 //!
-//! A pattern always speaks of the whole text. Matching walks text and pattern once, with a set of
-//! positions and no backtracking, so that no pattern can be made slow by a hostile name.
+//! A pattern always speaks of the whole text. Matching walks text and pattern once, piece by piece or with
+//! a set of positions, and never goes back, so that no pattern can be made slow by a hostile name.
 
 use std::fmt;
 
@@ -88,12 +88,38 @@ impl Pattern {
 
     /// Whether the whole of `text` is matched.
     pub fn matches(&self, text: &str) -> bool {
+        match self.tokens.contains(&Token::WithinComponent) {
+            true => self.matches_step_by_step(text),
+            false => self.matches_piece_by_piece(text),
+        }
+    }
+
+    /// Where each wildcard crosses everything: what stands between two of them is best found at its first
+    /// place, as that leaves most to the rest.
+    fn matches_piece_by_piece(&self, text: &str) -> bool {
+        let Some((first, rest)) = self.text.split_once('*') else {
+            return self.text == text;
+        };
+        let (between, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+        let middle = text.strip_prefix(first);
+        let Some(mut middle) = middle.and_then(|text| text.strip_suffix(last)) else {
+            return false;
+        };
+        between.split('*').all(|piece| {
+            let found = middle.split_once(piece);
+            middle = found.map_or(middle, |(_, after)| after);
+            found.is_some()
+        })
+    }
+
+    fn matches_step_by_step(&self, text: &str) -> bool {
         // `reached[i]`: the first `i` tokens can match what was read so far.
         let mut reached = vec![false; self.tokens.len() + 1];
+        let mut next = reached.clone();
         reached[0] = true;
         self.skip_empty_wildcards(&mut reached);
         for character in text.chars() {
-            let mut next = vec![false; reached.len()];
+            next.fill(false);
             for (index, token) in self.tokens.iter().enumerate() {
                 if !reached[index] {
                     continue;
@@ -109,7 +135,7 @@ impl Pattern {
             if !next.contains(&true) {
                 return false;
             }
-            reached = next;
+            std::mem::swap(&mut reached, &mut next);
         }
         reached[self.tokens.len()]
     }
@@ -205,6 +231,12 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn piece_by_piece_is_step_by_step(pattern in "[ab*é]{0,7}", text in "[abé]{0,9}") {
+            let pattern = Pattern::new(&pattern, Reach::Everything);
+            proptest::prop_assert_eq!(pattern.matches(&text), pattern.matches_step_by_step(&text));
+        }
+
         #[test]
         fn a_text_without_stars_matches_itself_alone(text in "[^*]{0,20}", other in "[^*]{0,20}") {
             let pattern = Pattern::new(&text, Reach::Component);

@@ -218,6 +218,22 @@ fn filters_narrow_and_nonsense_is_refused() {
     for (query, expected) in table {
         assert_eq!(names(warden, query), expected, "{query}");
     }
+    let long = "x".repeat(256);
+    let stars = "*x".repeat(8);
+    for query in [format!("name={long}"), format!("label=tier={stars}")] {
+        assert!(names(warden, &format!("?{query}")).is_empty());
+    }
+    for query in [
+        format!("name={long}x"),
+        format!("image={stars}*"),
+        format!("label=tier={long}x"),
+        format!("label=tier={}", "*".repeat(14_000)),
+        "label=tier&".repeat(9),
+    ] {
+        let answer = warden.get(&format!("/containers?{query}"));
+        is_problem(&answer, 400, &query);
+        assert!(answer.body.contains(" 8 "), "{answer:?}");
+    }
     for query in [
         "nonsense=1",
         "Status=running",

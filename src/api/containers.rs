@@ -30,6 +30,12 @@ use crate::status::{Enforcement, Snapshot};
 use crate::uptime::age;
 
 const KNOWN: &str = "status, verdict, name, image, label";
+/// How many characters a filter's pattern may have.
+const LONGEST_PATTERN: usize = 256;
+/// How many stars.
+const MOST_STARS: usize = 8;
+/// How many labels may be asked for.
+const MOST_LABELS: usize = 8;
 /// What stands in the place of a label's value that is not shown.
 pub const HIDDEN: &str = "…";
 
@@ -175,9 +181,9 @@ impl From<&Record> for LastDecision {
     params(
         ("status" = Option<ContainerState>, Query),
         ("verdict" = Option<VerdictWord>, Query),
-        ("name" = Option<String>, Query, description = "A pattern, such as `web-*`"),
-        ("image" = Option<String>, Query, description = "A pattern, such as `shop/*`"),
-        ("label" = Option<Vec<String>>, Query, description = "`key`, or `key=pattern`; looks only at what is shown")
+        ("name" = Option<String>, Query, max_length = 256, description = "A pattern, such as `web-*`, with at most 8 stars"),
+        ("image" = Option<String>, Query, max_length = 256, description = "A pattern, such as `shop/*`, with at most 8 stars"),
+        ("label" = Option<Vec<String>>, Query, max_items = 8, description = "`key`, or `key=pattern`, whose pattern has at most 256 characters and 8 stars; looks only at what is shown")
     ),
     responses(
         (status = 200, description = "HTML", body = String, content_type = "text/html"),
@@ -205,9 +211,9 @@ pub(super) async fn index(
     params(
         ("status" = Option<ContainerState>, Query),
         ("verdict" = Option<VerdictWord>, Query),
-        ("name" = Option<String>, Query, description = "A pattern, such as `web-*`"),
-        ("image" = Option<String>, Query, description = "A pattern, such as `shop/*`"),
-        ("label" = Option<Vec<String>>, Query, description = "`key`, or `key=pattern`; looks only at what is shown")
+        ("name" = Option<String>, Query, max_length = 256, description = "A pattern, such as `web-*`, with at most 8 stars"),
+        ("image" = Option<String>, Query, max_length = 256, description = "A pattern, such as `shop/*`, with at most 8 stars"),
+        ("label" = Option<Vec<String>>, Query, max_items = 8, description = "`key`, or `key=pattern`, whose pattern has at most 256 characters and 8 stars; looks only at what is shown")
     ),
     responses(
         (status = 200, description = "Containers, or the page", content((Listing = "application/json"), (String = "text/html"))),
@@ -425,6 +431,17 @@ fn recent_denials(sources: &Sources, now: Timestamp) -> Vec<Record> {
     sources.search(&filter, 1_000).unwrap_or_default()
 }
 
+/// A pattern that is matched with little work, however long the text is.
+fn pattern(key: &str, text: &str) -> Result<Pattern, Problem> {
+    let stars = text.matches('*').count();
+    if text.chars().count() > LONGEST_PATTERN || stars > MOST_STARS {
+        return Err(Problem::bad_request(format!(
+            "`{key}`: a pattern has at most {LONGEST_PATTERN} characters and {MOST_STARS} stars"
+        )));
+    }
+    Ok(Pattern::new(text, Reach::Everything))
+}
+
 /// What of the list is asked for. Looks only at what is shown: a hidden label can't be guessed.
 #[derive(Default)]
 struct Filter {
@@ -438,7 +455,6 @@ struct Filter {
 impl Filter {
     fn parse(pairs: &[(String, String)]) -> Result<Self, Problem> {
         let mut filter = Self::default();
-        let pattern = |text: &str| Pattern::new(text, Reach::Everything);
         query::unique(pairs, &["label"])?;
         for (key, value) in pairs {
             match key.as_str() {
@@ -454,12 +470,16 @@ impl Filter {
                     return Err(query::invalid(key, value, &Verdict::WORDS.join(", ")));
                 }
                 "verdict" => filter.verdict = Some(value.clone()),
-                "name" => filter.name = Some(pattern(value)),
-                "image" => filter.image = Some(pattern(value)),
-                "label" => match value.split_once('=') {
-                    Some((label, value)) => filter.labels.push((label.to_owned(), pattern(value))),
-                    None => filter.labels.push((value.clone(), pattern("*"))),
-                },
+                "name" => filter.name = Some(pattern(key, value)?),
+                "image" => filter.image = Some(pattern(key, value)?),
+                "label" if filter.labels.len() == MOST_LABELS => {
+                    let detail = format!("`label` is given more than {MOST_LABELS} times");
+                    return Err(Problem::bad_request(detail));
+                }
+                "label" => {
+                    let (label, value) = value.split_once('=').unwrap_or((value, "*"));
+                    filter.labels.push((label.to_owned(), pattern(key, value)?));
+                }
                 _ => return Err(query::unknown(key, KNOWN)),
             }
         }

@@ -8,6 +8,9 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::allowlist::Action;
+use crate::record::Outcome;
+
 /// Buckets for how long a forbidden container lived and how quickly it was ended, in seconds.
 const SHORT: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
@@ -172,6 +175,12 @@ impl Metrics {
         }
         for outcome in ["applied", "unchanged", "invalid", "held"] {
             metrics.allowlist_reloads.with_label_values(&[outcome]);
+        }
+        for action in Action::ALL {
+            for outcome in Outcome::ALL {
+                let words = [action.as_str(), outcome.as_str()];
+                metrics.actions.with_label_values(&words);
+            }
         }
         for outcome in ["sent", "refused", "failed", "summarised"] {
             metrics.notifications.with_label_values(&[outcome]);

@@ -6,13 +6,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::allowlist::{Allowlist, InvalidAllowlist, Mode, Verdict};
+use crate::allowlist::{Allowlist, InvalidAllowlist, Mode, Rule, Verdict};
 use crate::container::{Container, ContainerId};
 use crate::together;
+
+/// How early it is told that a rule expires.
+const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// A valid list with what is to be said of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +64,16 @@ impl LoadedList {
     pub fn expiries_after(&self, from: Timestamp) -> &[Timestamp] {
         let passed = self.expiries.partition_point(|expiry| *expiry <= from);
         &self.expiries[passed..]
+    }
+
+    /// The rules that expire within a week from `now`, and when.
+    pub fn expiring(&self, now: Timestamp) -> impl Iterator<Item = (&Rule, Timestamp)> {
+        let rules = self.list.rules.iter();
+        let expiries = rules.filter_map(|rule| rule.expires.map(|expires| (rule, expires)));
+        expiries.filter(move |(_, expires)| {
+            let left = expires.duration_since(now);
+            left > SignedDuration::ZERO && left < EXPIRES_SOON
+        })
     }
 }
 
@@ -247,5 +260,20 @@ mod tests {
         assert_eq!(list.expiries_after(Timestamp::UNIX_EPOCH), [first, second]);
         assert_eq!(list.expiries_after(first), [second]);
         assert!(list.expiries_after(second).is_empty());
+    }
+
+    #[test]
+    fn a_rule_expires_soon_within_a_week() {
+        let text = "version = 1\naudit-until = 2027-01-01T00:00:00Z\n[[allow]]\nimage = \"a\"\n[[allow]]\nrule = \"b\"\nimage = \"b\"\nexpires = 2027-01-08T00:00:00Z\n";
+        let list = LoadedList::parse(text.as_bytes(), Timestamp::UNIX_EPOCH).expect("a list");
+        let expiring = |now: &str| {
+            let expiring = list.expiring(now.parse().expect("a time"));
+            let names = expiring.map(|(rule, _)| rule.name.to_string());
+            names.collect::<Vec<_>>()
+        };
+        assert!(expiring("2027-01-01T00:00:00Z").is_empty());
+        assert_eq!(expiring("2027-01-01T00:00:01Z"), ["b"]);
+        assert_eq!(expiring("2027-01-07T23:59:59Z"), ["b"]);
+        assert!(expiring("2027-01-08T00:00:00Z").is_empty());
     }
 }

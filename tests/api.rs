@@ -531,6 +531,11 @@ fn every_metric_is_there_and_sane() {
         "rule_containers{rule=\"shop\"} 1",
         "decisions_total{reason=\"no-rule\",trigger=\"start\",verdict=\"denied\"} 1",
         "actions_total{action=\"kill\",outcome=\"done\"} 1",
+        // What is alarmed on is there before it happens.
+        "actions_total{action=\"kill\",outcome=\"failed\"} 0",
+        "actions_total{action=\"stop\",outcome=\"escaped\"} 0",
+        "notifications_total{outcome=\"failed\"} 0",
+        "unreadable_total{what=\"container\"} 0",
         "lived_seconds_count 1",
         "reaction_seconds_count 1",
         "escaped_total 0",

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use regex::Regex;
 use serde_json::Value;
+use support::scripted::Scripted;
 use support::{Engine, SOON, Warden, eventually};
 
 const LIST: &str = "version = 1\n[[allow]]\nrule = \"good\"\nimage = \"good:1\"\n";
@@ -182,6 +183,23 @@ fn prometheus_answers_for_both_services_and_knows_what_is_asked() {
         .filter(|name| !name.contains("_canary_"))
         .collect();
     assert!(unknown.is_empty(), "nobody tells {unknown:?}");
+}
+
+/// A week ahead, and nothing happens but that time passes.
+#[test]
+fn rules_that_begin_to_expire_are_told_by_the_next_sweep() {
+    let fake = Scripted::start();
+    let in_a_week = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(7 * 24);
+    let expires = in_a_week + jiff::SignedDuration::from_secs(6);
+    let until = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    // The end of audit mode is no rule's.
+    let list = format!(
+        "audit-until = {until:.0}\n{LIST}expires = {expires:.0}\n[[allow]]\nimage = \"other:1\"\nexpires = {expires:.0}\n"
+    );
+    let warden = fake.warden(&list, "1s");
+    eventually("both rules are told", SOON, || {
+        warden.metric("dockwarden_rules_expiring") == 2.0
+    });
 }
 
 #[test]

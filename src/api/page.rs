@@ -48,7 +48,7 @@ pub(super) fn render(
                             ": privileged containers and binds of the host's files pass there."
                         }
                     }
-                    @for (rule, expires) in list::expiring(enforcement, now) {
+                    @for (rule, expires) in enforcement.in_force.expiring(now) {
                         p.note { "Rule " b { (rule.name) } " expires at " (expires.strftime("%F %T")) " UTC." }
                     }
                 }

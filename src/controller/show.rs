@@ -1,13 +1,10 @@
 //! What the controller shows of itself: the published state of enforcement, and gauges.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::Controller;
 use crate::allowlist::Mode;
 use crate::record::What;
-
-/// How far ahead an expiry is worth a gauge.
-const EXPIRING: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 impl Controller {
     /// Publishes what follows from the loop's own state.
@@ -36,6 +33,9 @@ impl Controller {
         let metrics = &self.context.metrics;
         metrics.enforcing.set(enforcement.enforcing.into());
         metrics.engine_connected.set(self.connected.into());
+        // Time alone changes that: each sweep publishes it anew.
+        let expiring = enforcement.in_force.expiring(Timestamp::now()).count();
+        metrics.rules_expiring.set(gauge(expiring));
         for mode in Mode::ALL {
             let is_in_force = enforcement.mode == mode;
             metrics
@@ -61,10 +61,6 @@ impl Controller {
         metrics
             .allowlist_loaded
             .set(in_force.loaded_at.as_duration().as_secs_f64());
-        let now = Timestamp::now();
-        let coming = in_force.expiries_after(now);
-        let soon = coming.partition_point(|expiry| expiry.duration_since(now) < EXPIRING);
-        metrics.rules_expiring.set(gauge(soon));
         if enforcement.rejected.is_none() {
             metrics.allowlist_last_reload_successful.set(1);
         }

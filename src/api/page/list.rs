@@ -2,27 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 
 use crate::allowlist::Rule;
 use crate::api::containers::Listing;
 use crate::status::Enforcement;
-
-/// How early it is told that a rule expires.
-const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
-
-/// The rules that expire within a week.
-pub(super) fn expiring(enforcement: &Enforcement, now: Timestamp) -> Vec<(&Rule, Timestamp)> {
-    let rules = enforcement.in_force.list.rules.iter();
-    let expiries = rules.filter_map(|rule| rule.expires.map(|expires| (rule, expires)));
-    expiries
-        .filter(|(_, expires)| {
-            let left = expires.duration_since(now);
-            left > SignedDuration::ZERO && left < SOON
-        })
-        .collect()
-}
 
 pub(super) fn section(listing: &Listing, enforcement: &Enforcement) -> Markup {
     let in_force = &enforcement.in_force;

@@ -44,7 +44,8 @@ impl Policy {
     }
 }
 
-/// Decides on one container. `failures` counts the attempts to end this life of it that failed.
+/// Decides on one container. `failures` counts the attempts to end it that failed since the last one that did
+/// not.
 ///
 /// What is only created runs nothing and is judged again when it starts: the verdict on it is that
 /// of [`crate::allowlist::Allowlist::judge_at_create`] where the policy removes such containers.
@@ -60,6 +61,8 @@ pub fn decide(verdict: &Verdict, state: State, policy: Policy, failures: u32) ->
     }
     match policy.action {
         Action::Pause if state == State::Paused => Step::Leave,
+        // Between two lives nothing can be frozen, and some live too briefly to be.
+        Action::Pause if state == State::Restarting || failures % 3 == 2 => Step::End(Action::Kill),
         // What neither stops nor lets itself be removed must at least not run on.
         Action::Stop | Action::Remove if failures % 2 == 1 => Step::End(Action::Kill),
         action => Step::End(action),
@@ -123,6 +126,17 @@ mod tests {
         let decide = |state| decide(&denied(), state, with(Action::Pause), 0);
         assert_eq!(decide(State::Running), Step::End(Action::Pause));
         assert_eq!(decide(State::Paused), Step::Leave);
+    }
+
+    #[test]
+    fn what_cannot_be_paused_is_killed() {
+        let decide = |state, failures| decide(&denied(), state, with(Action::Pause), failures);
+        assert_eq!(decide(State::Restarting, 0), Step::End(Action::Kill));
+        let steps = [Action::Pause, Action::Pause, Action::Kill, Action::Pause];
+        for (failures, action) in (0..).zip(steps) {
+            assert_eq!(decide(State::Running, failures), Step::End(action));
+            assert_eq!(decide(State::Paused, failures), Step::Leave);
+        }
     }
 
     #[test]

@@ -83,7 +83,8 @@ impl ChangeKind {
 
 /// One event: a container's id, and what made the engine speak of it.
 ///
-/// Everything else that an event carries can be forged by labels and is not looked at.
+/// Everything that an event carries beyond these can be forged by labels, and is looked at with that in mind or
+/// not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// Which container.
@@ -94,6 +95,13 @@ pub struct Change {
     pub time: Timestamp,
     /// Which exec was started. A label can forge it: what it names has to be this container's.
     pub exec: Option<Arc<str>>,
+    /// What its process exited with. A label of the same name can forge it.
+    pub exit_code: Option<i64>,
+}
+
+impl Change {
+    /// The name of what an event tells of an exit code, and of the label that forges it.
+    pub const EXIT_CODE: &str = "exitCode";
 }
 
 /// A message of the event stream.
@@ -150,10 +158,12 @@ pub struct Inspection {
     pub execs: BTreeSet<String>,
 }
 
+/// What a process that SIGKILL ended exits with.
+pub const KILLED: i64 = 128 + 9;
+
 impl Inspection {
     /// Whether SIGKILL ended it, as far as is known.
     pub fn is_killed(&self) -> bool {
-        const KILLED: i64 = 128 + 9;
         self.exit_code.is_none_or(|code| code == KILLED)
     }
 }

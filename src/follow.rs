@@ -299,6 +299,7 @@ mod tests {
             kind,
             time: Timestamp::UNIX_EPOCH,
             exec: None,
+            exit_code: None,
         }
     }
 

@@ -191,6 +191,92 @@ fn pause_freezes_it_and_it_stays_frozen() {
     assert_eq!(warden.records_of(&after).len(), 1 + TIMES);
 }
 
+/// It is never seen to run for long enough to be frozen.
+#[test]
+fn pause_ends_what_crashes_again_and_again() {
+    let engine = engine();
+    let crash = |name: &str| {
+        let options = ["--restart", "always", "--name", name];
+        engine.run(&options, "bad:1", &["exit", "1"])
+    };
+    let before = crash("before");
+    eventually("it crashes again and again", SOON, || {
+        engine.inspect(&before)["RestartCount"].as_i64() >= Some(4)
+    });
+    // By default the restart policy of what was ended is taken: that alone would end a loop.
+    let warden = warden(
+        &engine,
+        "action = \"pause\"\nkeep-dead = false",
+        &["--resync", "10m"],
+    );
+    let after = crash("after");
+    let well_behaved = engine.run(&["--restart", "always"], "bad:1", &[]);
+    for id in [&before, &after] {
+        engine.wait_until_dead(id, SOON);
+        let restarts = engine.inspect(id)["RestartCount"].clone();
+        let end = eventually("its end is on record", SOON, || {
+            let mut records = warden.records_of(id);
+            records.retain(|record| record["outcome"] == "done");
+            records.pop()
+        });
+        assert_eq!(end["action"], "kill", "{end:#}");
+        assert_eq!(engine.inspect(id)["RestartCount"], restarts);
+    }
+    eventually("what runs on is frozen", SOON, || {
+        engine.state(&well_behaved).as_deref() == Some("paused")
+    });
+    let records = warden.records_of(&well_behaved);
+    assert!(records.iter().all(|one| one["action"] == "pause"));
+}
+
+/// What is frozen lives on: what was executed in it was executed in this life.
+#[test]
+fn a_foreign_exec_is_not_forgiven_by_a_pause() {
+    let engine = engine();
+    let id = engine.run(&[], "good:1", &[]);
+    // Frozen in the middle of its start it would keep the engine from resuming anything.
+    engine.docker_ok(&["exec", "-d", &id, "/victim", "sleep", "15"]);
+    let list = format!("{}exec = false\n", list("action = \"pause\""));
+    let warden = Warden::on(&engine).allowlist(&list).args(EAGER).start();
+    let is_paused = || engine.state(&id).as_deref() == Some("paused");
+    let pauses = || {
+        let mut records = warden.records_of(&id);
+        records.retain(|record| {
+            (&record["reason"], &record["outcome"]) == (&json!("foreign-exec"), &json!("done"))
+        });
+        records.len()
+    };
+    let mut time = 0;
+    let mut resume = || {
+        time += 1;
+        eventually("it is frozen", SOON, is_paused);
+        eventually("this time is on record", SOON, || pauses() == time);
+        warden.wait_for_sweeps(2);
+        engine.docker_ok(&["unpause", &id]);
+    };
+    // It ends when it is not frozen.
+    while !engine.inspect(&id)["ExecIDs"].is_null() {
+        resume();
+    }
+    resume();
+    resume();
+    eventually("it is frozen again", SOON, is_paused);
+    // With its life that is over.
+    engine.docker_ok(&["kill", &id]);
+    engine.wait_until_dead(&id, SOON);
+    let allowed = || {
+        let mut records = warden.records_of(&id);
+        records.retain(|record| record["verdict"] == "allowed");
+        records.len()
+    };
+    let before = allowed();
+    engine.docker_ok(&["start", &id]);
+    eventually("it is allowed again", SOON, || allowed() > before);
+    let life = engine.life(&id);
+    warden.wait_for_sweeps(2);
+    engine.assert_same(&[life]);
+}
+
 #[test]
 fn remove_leaves_nothing() {
     let engine = engine();

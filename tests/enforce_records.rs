@@ -10,7 +10,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use support::{Builder, Engine, SOON, Warden, eventually};
@@ -182,6 +182,62 @@ fn every_start_is_on_record_once_and_the_metrics_agree() {
         }
     }
     assert_eq!(warden.metric("dockwarden_lived_seconds_count"), lived);
+}
+
+/// Whatever is done to what has just ended: nobody but itself has.
+#[test]
+fn what_ended_itself_is_on_record_as_that() {
+    const STARTS: usize = 15;
+    for (action, options) in [
+        ("kill", &["--rm"][..]),
+        ("stop", &[]),
+        ("remove", &[]),
+        ("pause", &[]),
+    ] {
+        let engine = engine();
+        let list = LIST.replace("[[", &format!("action = \"{action}\"\n[["));
+        let warden = Warden::on(&engine)
+            .allowlist(&list)
+            .args(["--resync", "1s"])
+            .start();
+        warden.wait_ready();
+        let filter = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%7D";
+        let stream = engine.stream(filter).unwrap();
+        for _ in 0..STARTS {
+            // It may be removed before its starter is told that it has started.
+            engine.docker(&[&["run", "-d"], options, &["bad:1", "exit", "3"]].concat());
+        }
+        let (mut signalled, mut frozen) = (BTreeSet::new(), BTreeSet::new());
+        let mut exits = Vec::new();
+        while exits.len() < STARTS {
+            let event: Value = serde_json::from_str(&stream.next_line(SOON).unwrap()).unwrap();
+            let actor = &event["Actor"];
+            let id = actor["ID"].as_str().unwrap().to_owned();
+            match event["Action"].as_str().unwrap() {
+                "kill" => drop(signalled.insert(id)),
+                "pause" => drop(frozen.insert(id)),
+                // What SIGTERM makes it exit with is its own choice.
+                "die" if action == "stop" => exits.push((id.clone(), !signalled.contains(&id))),
+                "die" => exits.push((id, actor["Attributes"]["exitCode"] == "3")),
+                _ => {}
+            }
+        }
+        let mut outcomes = BTreeMap::<String, u32>::new();
+        for (id, has_ended_itself) in exits {
+            let record = eventually("it is on record", SOON, || {
+                let mut records = warden.records_of(&id);
+                records.retain(|record| record["outcome"] != "failed");
+                records.pop()
+            });
+            let outcome = record["outcome"].as_str().unwrap();
+            // Frozen without a process in it, and nobody could tell yet.
+            let is_frozen = frozen.contains(&id) && outcome == "done";
+            let is_truth = (outcome == "ended-itself") == has_ended_itself || is_frozen;
+            assert!(is_truth, "{record:#}");
+            *outcomes.entry(outcome.to_owned()).or_default() += 1;
+        }
+        println!("{action}: {outcomes:?}");
+    }
 }
 
 /// A life of no time or of a minute is a wrong reading of a clock.

@@ -150,6 +150,49 @@ fn a_stop_of_what_has_stopped_is_no_failure() {
     );
 }
 
+/// Nothing told of its start, and what ended it was no kill of ours that the engine owned up to.
+#[test]
+fn what_ends_after_a_kill_that_failed_is_on_record() {
+    let fake = Scripted::start();
+    let refusals = vec![Kill::answer(500, Fate::Lives); 1_000];
+    let ids = [numbered(1), numbered(2), numbered(3)];
+    for id in &ids {
+        let mut world = fake.world();
+        world.kills.insert(id.clone(), refusals.clone());
+        world.containers.insert(id.clone(), listed(id, "evil:1"));
+    }
+    let warden = fake.warden(LIST, "1h");
+    let outcomes = |id: &str| -> Vec<String> {
+        let records = warden.records_of(id).into_iter();
+        let outcomes = records.map(|one| one["outcome"].as_str().unwrap().to_owned());
+        outcomes.collect()
+    };
+    for (id, (event_before, outcome)) in ids.iter().zip([
+        (Some("kill"), "gone"),
+        (None, "ended-itself"),
+        (Some("kill"), "gone"),
+    ]) {
+        eventually("it failed", SOON, || outcomes(id) == ["failed"]);
+        if *id == ids[2] {
+            fake.world().containers.remove(id);
+        } else {
+            fake.world().containers.get_mut(id).unwrap()["State"] = json!("exited");
+        }
+        for word in event_before.into_iter().chain(["die"]) {
+            fake.say(event(word, id).as_bytes());
+        }
+        eventually("its end is on record", SOON, || {
+            outcomes(id) == ["failed", outcome]
+        });
+        let end = warden.records_of(id).pop().unwrap();
+        assert_eq!(
+            (&end["trigger"], &end["verdict"]),
+            (&json!("sweep"), &json!("denied")),
+            "{end:#}"
+        );
+    }
+}
+
 /// It died by another's hand while our kill was never answered.
 #[test]
 fn a_death_behind_a_kill_that_hangs_is_not_claimed() {

@@ -102,6 +102,7 @@ impl Attendance<'_> {
         }
         let deaths = self.subject.heard().deaths;
         if deaths != self.history.deaths {
+            self.put_late_end_on_record().await;
             self.history.deaths = deaths;
             self.history.life_is_over();
         }
@@ -146,6 +147,10 @@ impl Attendance<'_> {
             self.subject.keep_running(is_kept);
         }
         self.history.last = Some((container.clone(), verdict.clone()));
+        if is_live && !matches!(step, Step::End(_)) {
+            self.history.failures = 0;
+            self.history.unended = None;
+        }
         self.remember();
         match step {
             Step::Leave if is_live => {

@@ -1,5 +1,6 @@
 //! Ending a denied container, and putting on record what became of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,9 +12,10 @@ use super::subject::{Subject, span};
 use crate::allowlist::{Action, Reason, Verdict};
 use crate::backoff::Backoff;
 use crate::container::{Container, State};
-use crate::engine::{Act, Acted, EngineError, Inspection, RestartPolicy};
+use crate::engine::{Act, Acted, Change, EngineError, Inspection, KILLED, RestartPolicy};
 use crate::journal::Decision;
 use crate::record::{Outcome, Trigger};
+use crate::status::Enforcement;
 
 /// What still runs this long after its verdict has escaped.
 const ESCAPED: Duration = Duration::from_secs(10);
@@ -25,6 +27,44 @@ const LATE_DEATH: Duration = Duration::from_secs(1);
 pub(super) const LATE_EVENT: Duration = Duration::from_millis(100);
 /// How long a record waits for what an inspection adds to it.
 pub(super) const INSPECT: Duration = Duration::from_secs(2);
+
+/// One that was to be ended and was not: its end is put on record whenever it comes.
+pub(super) struct Unended {
+    container: Container,
+    verdict: Verdict,
+    trigger: Trigger,
+    enforcement: Enforcement,
+    started_at: Option<Timestamp>,
+}
+
+/// What shows of a container after something was done to it.
+enum Shown {
+    End(End),
+    /// What is not there can't be frozen, and comes back.
+    Restarting,
+}
+
+struct End {
+    outcome: Outcome,
+    /// It lives on, and does nothing.
+    is_frozen: bool,
+}
+
+/// Why a container was not ended.
+struct Failure {
+    error: String,
+    /// The engine was out of reach: that says nothing of the container.
+    is_away: bool,
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self {
+            error: error.chain(),
+            is_away: matches!(error, EngineError::Unreachable(_)),
+        }
+    }
+}
 
 impl Attendance<'_> {
     /// Ends a denied container, and stays with it until it is.
@@ -69,16 +109,15 @@ impl Attendance<'_> {
             };
             let acted = tokio::select! {
                 biased;
-                acted = context.engine.act(&subject.id, act) => acted.map_err(|error| error.chain())?,
+                acted = context.engine.act(&subject.id, act) => acted?,
                 // A call may hang on what is over.
                 () = died => match subject.heard().was_signalled {
                     true => Acted::Done,
                     false => Acted::Gone,
                 },
             };
-            confirm(context, subject, action, acted, deaths)
-                .await
-                .map(Some)
+            let shown = confirm(context, subject, action, acted, deaths).await?;
+            Ok::<_, Failure>(Some(shown))
         });
         let mut call = std::pin::pin!(call);
         let in_time = tokio::select! {
@@ -95,21 +134,32 @@ impl Attendance<'_> {
         };
         match result {
             Ok(None) => Next::After(Duration::ZERO),
-            Ok(Some(outcome)) => {
+            Ok(Some(Shown::Restarting)) => {
+                self.history.failures += 1;
+                Next::After(Duration::ZERO)
+            }
+            Ok(Some(Shown::End(end))) => {
                 let reaction = self.arrived.elapsed();
-                self.put_end_on_record(container, verdict, action, outcome, reaction)
+                self.put_end_on_record(container, verdict, action, end, reaction)
                     .await;
                 Next::Settled
             }
-            Err(error) => {
+            Err(failure) => {
                 let extra = Extra {
-                    error: Some(error),
+                    error: Some(failure.error),
                     action: Some(action),
                     ..Extra::default()
                 };
                 self.record(container, verdict, Some(Outcome::Failed), extra)
                     .await;
-                self.history.failures += 1;
+                self.history.failures += u32::from(!failure.is_away);
+                self.history.unended = Some(Unended {
+                    container: container.clone(),
+                    verdict: verdict.clone(),
+                    trigger: self.trigger,
+                    enforcement: self.enforcement.clone(),
+                    started_at: self.started_at,
+                });
                 Next::After(backoff.delay())
             }
         }
@@ -120,10 +170,16 @@ impl Attendance<'_> {
         container: &Container,
         verdict: &Verdict,
         action: Action,
-        outcome: Outcome,
+        end: End,
         reaction: Duration,
     ) {
-        let mut outcome = outcome;
+        let End {
+            mut outcome,
+            mut is_frozen,
+        } = end;
+        if outcome == Outcome::Done {
+            self.history.failures = 0;
+        }
         if container.state == State::Created && !self.hear_whether_it_ran().await {
             if outcome == Outcome::Done {
                 outcome = Outcome::NeverRan;
@@ -137,8 +193,19 @@ impl Attendance<'_> {
             self.record(container, verdict, Some(outcome), extra).await;
             return self.settle_life();
         }
-        let is_death_heard = action == Action::Pause || self.hear_death().await;
-        if action != Action::Pause && is_death_heard && outcome == Outcome::Gone {
+        let is_death_heard = match is_frozen {
+            // What has just ended can be frozen, too, and that is told right after it. Whoever resumes it is
+            // not kept waiting.
+            true => {
+                let heard = self.hear_death(LATE_EVENT);
+                self.subject.unless_marked(heard).await == Some(true)
+            }
+            false => self.hear_death(LATE_DEATH).await,
+        };
+        if is_frozen && is_death_heard {
+            (outcome, is_frozen) = (Outcome::Gone, false);
+        }
+        if is_death_heard && outcome == Outcome::Gone {
             outcome = self.who_ended_it().await;
         }
         // The engine's own times and the restart policy; a container that is gone has neither.
@@ -157,17 +224,18 @@ impl Attendance<'_> {
             _ => (Inspection::default(), None),
         };
         let policy = inspection.restart_policy;
-        // The engine takes a signal for one that has just ended, too, and says that it is done. Where a
-        // policy would have started it again it is: the signal keeps the engine from that.
-        let was_over = matches!(policy, None | Some(RestartPolicy::No));
-        if outcome == Outcome::Done && action == Action::Kill && !inspection.is_killed() && was_over
+        if outcome == Outcome::Done
+            && !is_frozen
+            && self
+                .had_ended(container, action, is_death_heard, &inspection)
+                .await
         {
             outcome = Outcome::EndedItself;
         }
         let heard = self.subject.heard().lived();
-        let lived = match action {
-            Action::Pause => None,
-            _ => span(inspection.started_at, inspection.finished_at).or(heard),
+        let lived = match is_frozen {
+            true => None,
+            false => span(inspection.started_at, inspection.finished_at).or(heard),
         };
         let mut container = container.clone();
         let is_known = inspection.created_at.is_some();
@@ -188,9 +256,43 @@ impl Attendance<'_> {
         }
         let connection = self.context.connection();
         let mut heard = self.subject.heard();
-        heard.owe_late_events(begun, !is_death_heard, connection);
+        heard.owe_late_events(begun, !is_frozen && !is_death_heard, connection);
         drop(heard);
-        self.settle_life();
+        if is_frozen {
+            self.settle_start();
+            self.history.is_dealt_with();
+        } else {
+            self.settle_life();
+        }
+    }
+
+    /// Whether it had ended by itself when the engine did as told: that takes a signal for what has just
+    /// ended, too, and removes it all the same.
+    async fn had_ended(
+        &self,
+        container: &Container,
+        action: Action,
+        is_death_heard: bool,
+        inspection: &Inspection,
+    ) -> bool {
+        let known = self.history.memory.inspection();
+        let policy = inspection.restart_policy;
+        let policy = policy.or(known.and_then(|known| known.restart_policy));
+        if container.state == State::Restarting || !matches!(policy, None | Some(RestartPolicy::No))
+        {
+            // The signal keeps the engine from starting it again.
+            return false;
+        }
+        if action == Action::Stop {
+            // What it exits with is its own choice.
+            return is_death_heard && self.who_ended_it().await == Outcome::EndedItself;
+        }
+        let is_label = |labels: &BTreeMap<_, _>| labels.contains_key(Change::EXIT_CODE);
+        let is_forged = container.labels.as_ref().is_none_or(is_label);
+        let told = self.subject.heard().exit_code;
+        let told = told.filter(|_| is_death_heard && !is_forged);
+        let exit_code = inspection.exit_code.or(told);
+        exit_code.is_some_and(|code| code != KILLED)
     }
 
     /// Whether one that was created when it was to be removed has started after all: word of its
@@ -209,7 +311,7 @@ impl Attendance<'_> {
 
     /// Waits for word of a death that shows already: events may trail what the engine answers,
     /// and only they tell this life from the next one.
-    async fn hear_death(&self) -> bool {
+    async fn hear_death(&self, patience: Duration) -> bool {
         let before = self.history.deaths;
         let is_start_heard = self.started_at > self.subject.heard().settled_start;
         let is_heard = || {
@@ -221,7 +323,7 @@ impl Attendance<'_> {
                 self.subject.wake.notified().await;
             }
         };
-        tokio::time::timeout(LATE_DEATH, heard).await.is_ok()
+        tokio::time::timeout(patience, heard).await.is_ok()
     }
 
     /// What became of one that is dead without our doing. The engine tells of a signal when it was
@@ -232,16 +334,49 @@ impl Attendance<'_> {
                 self.subject.wake.notified().await;
             }
         };
+        let signal = self.subject.unless_marked(signal);
         match tokio::time::timeout(LATE_EVENT, signal).await {
-            Ok(()) => Outcome::Gone,
-            Err(_) => Outcome::EndedItself,
+            Ok(Some(())) => Outcome::Gone,
+            _ => Outcome::EndedItself,
         }
+    }
+
+    /// The end of one that could not be ended when that was tried.
+    pub(super) async fn put_late_end_on_record(&mut self) {
+        let Some(unended) = self.history.unended.take() else {
+            return;
+        };
+        let outcome = self.who_ended_it().await;
+        let inspection = self.history.memory.inspection();
+        let policy = inspection.and_then(|inspection| inspection.restart_policy);
+        let extra = Extra {
+            restart_policy: policy.map(|policy| policy.to_string()),
+            lived: self.subject.heard().lived(),
+            ..Extra::default()
+        };
+        let Unended {
+            container,
+            verdict,
+            trigger,
+            enforcement,
+            started_at,
+        } = unended;
+        let now = (
+            std::mem::replace(&mut self.trigger, trigger),
+            std::mem::replace(&mut self.enforcement, enforcement),
+        );
+        self.record(&container, &verdict, Some(outcome), extra)
+            .await;
+        (self.trigger, self.enforcement) = now;
+        let mut heard = self.subject.heard();
+        heard.settled_start = heard.settled_start.max(started_at);
     }
 
     /// A denied container that ended before anything could be done is on record all the same, by
     /// what was known of it before where it is gone by now. One that was never seen is on record as that:
     /// what an event says of a container can be forged, and its id can't.
     pub(super) async fn put_early_end_on_record(&mut self, container: Option<&Container>) {
+        self.put_late_end_on_record().await;
         let is_new_start = self.started_at > self.subject.heard().settled_start;
         let last = self.history.last.clone();
         let known = match (container, last) {
@@ -351,11 +486,14 @@ impl Attendance<'_> {
     }
 
     fn settle_life(&mut self) {
+        self.settle_start();
+        self.history.deaths = self.subject.heard().deaths;
+        self.history.life_is_over();
+    }
+
+    fn settle_start(&self) {
         let mut heard = self.subject.heard();
         heard.settled_start = heard.settled_start.max(self.started_at);
-        self.history.deaths = heard.deaths;
-        drop(heard);
-        self.history.life_is_over();
     }
 }
 
@@ -377,36 +515,58 @@ async fn confirm(
     action: Action,
     acted: Acted,
     deaths_before: u64,
-) -> Result<Outcome, String> {
+) -> Result<Shown, Failure> {
     let outcome = match acted {
         Acted::Done => Outcome::Done,
         Acted::NotNeeded | Acted::Gone => Outcome::Gone,
     };
+    let is_pause = action == Action::Pause;
+    let over = |outcome| {
+        Ok(Shown::End(End {
+            outcome,
+            is_frozen: false,
+        }))
+    };
     let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(500));
-    let deadline = Instant::now() + CONFIRM;
+    let patience = match acted {
+        Acted::Done => CONFIRM,
+        // A list may lag behind the death that left nothing to freeze.
+        _ if is_pause => LATE_DEATH,
+        _ => Duration::ZERO,
+    };
+    let deadline = Instant::now() + patience;
     loop {
-        if action != Action::Pause && subject.heard().deaths > deaths_before {
-            return Ok(outcome);
+        if !is_pause && subject.heard().deaths > deaths_before {
+            return over(outcome);
         }
-        let still_live = match context.engine.look(&subject.id).await {
+        let state = match context.engine.look(&subject.id).await {
             Ok(None) => None,
-            Ok(Some(container)) if action == Action::Pause && container.state == State::Paused => {
-                None
-            }
             Ok(Some(container)) => container.state.is_live().then_some(container.state),
-            Err(error) if error.is_connection() => return Err(error.chain()),
+            Err(error) if error.is_connection() => return Err(error.into()),
             // Not readable: it may be alive.
             Err(_) => Some(State::Unknown),
         };
-        let Some(state) = still_live else {
-            return Ok(outcome);
+        let state = match state {
+            // Freezing ends nothing.
+            None if is_pause => return over(Outcome::Gone),
+            None => return over(outcome),
+            Some(State::Paused) if is_pause => {
+                return Ok(Shown::End(End {
+                    outcome,
+                    is_frozen: true,
+                }));
+            }
+            Some(State::Restarting) if is_pause => return Ok(Shown::Restarting),
+            Some(state) => state.as_str(),
         };
-        if acted != Acted::Done || Instant::now() >= deadline {
-            let state = state.as_str();
-            return Err(format!(
-                "the engine answered to `{}`, and it is still {state}",
-                action.as_str()
-            ));
+        if Instant::now() >= deadline {
+            return Err(Failure {
+                error: format!(
+                    "the engine answered to `{}`, and it is still {state}",
+                    action.as_str()
+                ),
+                is_away: false,
+            });
         }
         tokio::select! {
             () = tokio::time::sleep(backoff.delay()) => {}

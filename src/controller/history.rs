@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::end::Unended;
 use super::subject::ToldExec;
 use crate::allowlist::{Mode, Reason, Verdict};
 use crate::container::{Container, State};
@@ -33,7 +34,9 @@ pub(super) struct History {
     pub(super) unknown_since: Option<Instant>,
     /// That is on record.
     pub(super) told_unknown: bool,
+    /// The attempts to end it that failed since the last one that did not. Lives may be shorter than that.
     pub(super) failures: u32,
+    pub(super) unended: Option<Unended>,
     /// The last start that was heard of, and the engine's connection, when it was last looked at.
     pub(super) looked_at_life: (Option<Timestamp>, u64),
     /// Execs that were told of and not looked at yet.
@@ -150,13 +153,19 @@ impl History {
             })
     }
 
+    /// Its life is over, and all that was known of that.
     pub(super) fn life_is_over(&mut self) {
+        self.is_dealt_with();
+        self.memory.end_life();
+        self.execs.clear();
+    }
+
+    /// What it does next is another matter.
+    pub(super) fn is_dealt_with(&mut self) {
         self.on_record.clear();
         self.denied_since = None;
         self.unknown_since = None;
         self.told_unknown = false;
-        self.failures = 0;
-        self.memory.end_life();
-        self.execs.clear();
+        self.unended = None;
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Heard {
     pub(super) mark: Option<Mark>,
     pub(super) started_at: Option<Timestamp>,
     pub(super) died_at: Option<Timestamp>,
+    /// What it exited with then, by an event that a label can forge.
+    pub(super) exit_code: Option<i64>,
     pub(super) deaths: u64,
     /// The last start whose outcome is on record.
     pub(super) settled_start: Option<Timestamp>,
@@ -110,6 +112,7 @@ impl Subject {
             }
             ChangeKind::Die if heard.died_at < Some(change.time) => {
                 heard.died_at = Some(change.time);
+                heard.exit_code = change.exit_code;
                 if !std::mem::take(&mut heard.owed.death) {
                     heard.deaths += 1;
                 }
@@ -197,6 +200,7 @@ impl Subject {
             }
         };
         tokio::select! {
+            biased;
             done = work => Some(done),
             () = marked => None,
         }
@@ -250,6 +254,7 @@ mod tests {
                     kind: *kind,
                     time: Timestamp::from_second(*second).expect("a time"),
                     exec: None,
+                    exit_code: None,
                 },
                 1,
             );
@@ -279,6 +284,7 @@ mod tests {
                 kind: ExecStart,
                 time: Timestamp::from_second(5).expect("a time"),
                 exec: None,
+                exit_code: None,
             },
             1,
         );

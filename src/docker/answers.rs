@@ -243,6 +243,9 @@ fn change(event: &Value) -> Option<Change> {
             .pointer("/Actor/Attributes/execID")
             .and_then(Value::as_str)
             .map(Into::into),
+        exit_code: event
+            .pointer("/Actor/Attributes")
+            .and_then(|attributes| attributes.get(Change::EXIT_CODE)?.as_str()?.parse().ok()),
     })
 }
 

@@ -40,10 +40,8 @@ pub struct Memory {
     /// That was in its present life.
     is_linked: bool,
     ancestors: Option<Vec<Ancestor>>,
-    /// The program of a foreign exec in this life of it.
-    foreign_exec: Option<String>,
-    /// One that an earlier process found, in a life that may be over.
-    earlier_exec: Option<ForeignExec>,
+    /// One that was found in it, in a life that may be over.
+    foreign_exec: Option<ForeignExec>,
 }
 
 /// What of a [`Memory`] outlives the process: what no engine tells any more when it has forgotten.
@@ -61,7 +59,7 @@ pub struct Lasting {
 struct ForeignExec {
     program: String,
     /// In the life that began then.
-    started_at: Timestamp,
+    started_at: Option<Timestamp>,
 }
 
 impl From<Lasting> for Memory {
@@ -70,7 +68,7 @@ impl From<Lasting> for Memory {
             image: lasting.image,
             image_facts: lasting.image_facts,
             joined: lasting.joined,
-            earlier_exec: lasting.foreign_exec,
+            foreign_exec: lasting.foreign_exec,
             ..Self::default()
         }
     }
@@ -174,34 +172,43 @@ impl Memory {
                 Some(facts.command.as_ref() == Some(&inspection.command));
         }
         container.ancestors.clone_from(&self.ancestors);
-        container.foreign_exec.clone_from(&self.foreign_exec);
+        // That is known of this life once it was inspected.
+        let present = self.foreign_exec.as_ref().filter(|_| self.is_current());
+        container.foreign_exec = present.map(|exec| exec.program.clone());
     }
 
     /// What is to be known of it by the next process.
     pub fn lasting(&self) -> Lasting {
-        let started_at = self.inspection.as_ref().and_then(|one| one.started_at);
-        let found = self.foreign_exec.as_ref().zip(started_at);
-        let found = found.map(|(program, started_at)| ForeignExec {
-            program: program.clone(),
-            started_at,
-        });
         Lasting {
             image: self.image.clone(),
             image_facts: self.image_facts.clone(),
             joined: self.joined.clone(),
-            foreign_exec: found.or_else(|| self.earlier_exec.clone()),
+            foreign_exec: self.foreign_exec.clone(),
         }
     }
 
-    /// Someone executed this program in it.
+    /// Someone executed this program in it, in the life that it was last inspected in.
     pub fn foreign_exec(&mut self, program: String) {
-        self.foreign_exec = Some(program);
+        self.foreign_exec = Some(ForeignExec {
+            program,
+            started_at: self.inspection.as_ref().and_then(|one| one.started_at),
+        });
+    }
+
+    /// When the life began that it is in, where that is known.
+    pub fn started_at(&self) -> Option<Timestamp> {
+        let inspection = self.inspection.as_ref().filter(|_| self.is_current());
+        inspection.and_then(|inspection| inspection.started_at)
+    }
+
+    /// Whether it was inspected in its present life.
+    fn is_current(&self) -> bool {
+        self.inspection.is_some() && !self.is_outdated
     }
 
     /// Its life is over, and with it what was executed in it.
     pub fn end_life(&mut self) {
         self.foreign_exec = None;
-        self.earlier_exec = None;
     }
 
     /// Another life of it has begun, or may have.
@@ -308,11 +315,9 @@ impl Memory {
         }
         self.powers = Some(powers);
         self.is_outdated = false;
-        if let Some(earlier) = self.earlier_exec.take()
-            && inspection.started_at == Some(earlier.started_at)
-        {
-            self.foreign_exec = Some(earlier.program);
-        }
+        // No death may have been heard of since it was found.
+        self.foreign_exec
+            .take_if(|exec| exec.started_at != inspection.started_at);
         self.inspection = Some(Arc::new(inspection));
         self.follow_links(engine, surroundings).await
     }

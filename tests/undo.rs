@@ -121,6 +121,44 @@ fn what_is_denied_and_does_not_run_is_kept_from_it() {
     assert_eq!(policy(&engine, &allowed), "always");
 }
 
+/// Dead it breaks no rule: one more of its kind may not run, and nothing is executed in it.
+#[test]
+fn what_was_ended_for_what_it_did_is_not_started_by_the_engine_either() {
+    const LIST: &str = "version = 1\n[[allow]]\nimage = \"good:1\"\nmax = 1\n[[allow]]\nimage = \"bad:1\"\nexec = false\n";
+    let engine = engine();
+    let (warden, _) = warden(&engine, LIST);
+    let mut warden = warden.start();
+    warden.wait_ready();
+    let always = ["--restart", "always"];
+    let first = engine.run(&always, "good:1", &[]);
+    warden.wait_for_verdict(&first, "allowed");
+    let one_too_many = engine.run(&always, "good:1", &[]);
+    let executed_in = engine.run(&always, "bad:1", &[]);
+    warden.wait_for_verdict(&executed_in, "allowed");
+    engine.docker(&["exec", &executed_in, "/victim", "exit", "0"]);
+    let ended = [&one_too_many, &executed_in];
+    for id in ended {
+        warden.wait_for_verdict(id, "denied");
+        wait_for_policy(&engine, id, "no");
+    }
+    let starts = ended.map(|id| engine.life(id).started_at);
+    warden.wait_for_sweeps(3);
+    assert!(warden.sigterm().0.success());
+    warden.restart();
+    warden.wait_for_sweeps(3);
+    engine.restart_dockerd();
+    warden.wait_for_sweeps(3);
+    for (id, start) in ended.iter().zip(starts) {
+        assert_eq!(policy(&engine, id), "no");
+        assert_eq!(engine.life(id).started_at, start, "{id} has started again");
+    }
+    // Another list is another judgement, and so is whoever starts it.
+    engine.docker_ok(&["start", &executed_in]);
+    wait_for_policy(&engine, &executed_in, "always");
+    warden.write_list_by_rename(&LIST.replace("max = 1", "max = 2"));
+    wait_for_policy(&engine, &one_too_many, "always");
+}
+
 /// A kill at any moment must not lose what a container is to get back.
 #[test]
 fn a_restart_policy_is_written_down_before_it_is_taken() {

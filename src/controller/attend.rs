@@ -112,7 +112,17 @@ impl Attendance<'_> {
             self.history.looked_at_life = life;
             self.history.memory.begin_life();
         }
-        let mut container = match self.look(listed).await {
+        let is_leisurely = self.trigger == Trigger::Sweep && listed.is_some();
+        let subject = self.subject;
+        let looked = match is_leisurely {
+            // Whatever happens to it is not kept waiting by a look that found no reason of its own.
+            true => match subject.unless_marked(self.look(listed)).await {
+                Some(looked) => looked,
+                None => return Next::After(Duration::ZERO),
+            },
+            false => self.look(listed).await,
+        };
+        let mut container = match looked {
             Ok(Some(container)) => container,
             // It may also go in the middle of it.
             Ok(None) | Err(EngineError::NotFound) => {
@@ -122,6 +132,13 @@ impl Attendance<'_> {
             }
             Err(error) => return self.unknown(&error, backoff).await,
         };
+        let started_at = self.history.memory.started_at();
+        if started_at.is_some() && started_at != self.history.started_at.or(started_at) {
+            // Its last life ended unheard.
+            self.put_late_end_on_record().await;
+            self.history.life_is_over();
+        }
+        self.history.started_at = started_at.or(self.history.started_at);
         if let Err(error) = self.check_execs(&mut container).await {
             return self.unknown(&error, backoff).await;
         }
@@ -150,6 +167,7 @@ impl Attendance<'_> {
         if is_live && !matches!(step, Step::End(_)) {
             self.history.failures = 0;
             self.history.unended = None;
+            self.history.ended_by = None;
         }
         self.remember();
         match step {
@@ -168,13 +186,21 @@ impl Attendance<'_> {
             }
             Step::Leave if verdict.is_denied() && self.list_may_lag() => Next::After(LAG),
             Step::Leave => {
-                if looked_at.is_none()
-                    && let Err(error) = self.put_unseen_end_on_record(&container, &verdict).await
-                {
-                    self.history.looked_at = None;
-                    let id = self.subject.id.short();
-                    tracing::warn!(id, error = error.chain(), "how it ended can't be told yet");
-                    return Next::After(backoff.delay());
+                if looked_at.is_none() {
+                    match self.put_unseen_end_on_record(&container, &verdict).await {
+                        Ok(true) => {}
+                        Ok(false) => {
+                            self.history.looked_at = None;
+                            return Next::After(Duration::ZERO);
+                        }
+                        Err(error) => {
+                            self.history.looked_at = None;
+                            let id = self.subject.id.short();
+                            let error = error.chain();
+                            tracing::warn!(id, error, "how it ended can't be told yet");
+                            return Next::After(backoff.delay());
+                        }
+                    }
                 }
                 self.put_early_end_on_record(Some(&container)).await;
                 self.keep_dead(&container, &verdict).await;
@@ -202,6 +228,7 @@ impl Attendance<'_> {
             judged: verdict.map(|verdict| (verdict.clone(), hash.clone())),
             lasting: self.history.memory.lasting(),
             restart_policy: policy.map(|policy| policy.to_string()),
+            ended_by: self.history.ended_by.clone(),
         };
         self.context.ledger.put(&self.subject.id, remembered);
     }

@@ -251,6 +251,12 @@ impl Attendance<'_> {
             ..Extra::default()
         };
         self.record(container, verdict, Some(outcome), extra).await;
+        if matches!(
+            verdict.reason(),
+            Some(Reason::OverMax | Reason::ForeignExec)
+        ) {
+            self.history.ended_by = Some(self.enforcement.in_force.hash.clone());
+        }
         if is_known {
             self.keep_dead_by(container, policy).await;
         }

@@ -3,7 +3,7 @@
 //! An event tells which exec was started, and a label can forge that: so the exec has to be this
 //! container's, and its image's own health check, or it is foreign.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::attend::Attendance;
 use super::subject::ToldExec;
@@ -12,6 +12,9 @@ use crate::container::Container;
 use crate::engine::{EngineError, Exec, Inspection};
 use crate::record::Trigger;
 
+/// How long the engine surely remembers an exec.
+const REMEMBERED: SignedDuration = SignedDuration::from_secs(4 * 60);
+
 impl Attendance<'_> {
     /// Finds out whether someone executed a program in it, where its rule cares: by what was told,
     /// and on a sweep by the execs that it has.
@@ -19,7 +22,9 @@ impl Attendance<'_> {
         &mut self,
         container: &mut Container,
     ) -> Result<(), EngineError> {
-        self.history.execs.extend(self.subject.take_execs());
+        // Those of a life that has begun meanwhile are looked at in a look of its own.
+        let told = self.subject.take_execs(self.started_at);
+        self.history.execs.extend(told);
         let cares = self.forbids_exec(container);
         if !cares {
             self.history.execs.clear();
@@ -39,6 +44,10 @@ impl Attendance<'_> {
             Trigger::Exec => memory.inspection().cloned().unwrap_or_default(),
             _ => engine.inspect(&container.id).await?,
         };
+        if memory.inspection().map(|one| one.started_at) != Some(inspection.started_at) {
+            // Another life has begun, and word of that is on its way.
+            return Ok(());
+        }
         let mut foreign = None;
         for told in &self.history.execs {
             foreign = self.foreign(container, told, &inspection).await?;
@@ -88,15 +97,27 @@ impl Attendance<'_> {
     ) -> Result<Option<String>, EngineError> {
         let unknown = || Some("a program".to_owned());
         let Some(id) = &told.id else {
-            return Ok(unknown());
+            let is_forgotten = self.is_forgotten(told).await?;
+            return Ok(unknown().filter(|_| !is_forgotten));
         };
         match self.context.engine.exec(id).await {
             Ok(exec) => Ok(self.program_if_foreign(container, &exec, inspection)),
             // An engine that was started again has forgotten them all, health checks included.
             Err(EngineError::NotFound) if self.context.connection() != told.connection => Ok(None),
+            Err(EngineError::NotFound) if self.is_forgotten(told).await? => Ok(None),
             Err(EngineError::NotFound) => Ok(unknown()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether it began so long ago that the engine may have forgotten it: that keeps an exec for five minutes
+    /// after its end. Word of it comes so late where this process was stopped, and mostly tells of health
+    /// checks. What goes unpunished is an exec that both began and ended while nobody could have looked;
+    /// one that runs still is known to the engine, whatever id a label makes the event tell.
+    async fn is_forgotten(&self, told: &ToldExec) -> Result<bool, EngineError> {
+        let now = self.context.engine.info().await?.time;
+        let age = now.unwrap_or_else(Timestamp::now).duration_since(told.time);
+        Ok(age > REMEMBERED)
     }
 
     fn program_if_foreign(

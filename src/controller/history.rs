@@ -47,6 +47,11 @@ pub(super) struct History {
     pub(super) restart_policy: Option<RestartPolicy>,
     /// It has none by which the engine would start it again.
     pub(super) is_kept_dead: bool,
+    /// The list by which it was ended, though it is allowed by it now that it is dead: for an exec, or as one
+    /// too many.
+    pub(super) ended_by: Option<Arc<str>>,
+    /// When its present life began, by the engine.
+    pub(super) started_at: Option<Timestamp>,
 }
 
 impl From<Remembered> for History {
@@ -55,6 +60,7 @@ impl From<Remembered> for History {
         Self {
             memory: remembered.lasting.into(),
             restart_policy: policy.and_then(|policy| policy.parse().ok()),
+            ended_by: remembered.ended_by,
             ..Self::default()
         }
     }
@@ -132,12 +138,22 @@ impl History {
             _ => list.judge(&container, now),
         };
         match verdict {
-            Verdict::Allowed { .. } => self.restart_policy.is_some(),
-            Verdict::Denied { .. } => list.keep_dead && !self.is_kept_dead,
+            Verdict::Allowed { .. } if !self.stays_dead_by(&enforcement.in_force.hash) => {
+                self.restart_policy.is_some()
+            }
+            Verdict::Allowed { .. } | Verdict::Denied { .. } => {
+                list.keep_dead && !self.is_kept_dead
+            }
             // What there is to ask about it is asked when it is looked at.
             Verdict::Unknown => true,
             Verdict::Own => false,
         }
+    }
+
+    /// Whether it was ended by this list for something that was over with its life: a start by the engine would
+    /// undo that.
+    pub(super) fn stays_dead_by(&self, hash: &str) -> bool {
+        self.ended_by.as_deref() == Some(hash)
     }
 
     pub(super) fn is_on_record(

@@ -31,16 +31,18 @@ impl Attendance<'_> {
             _ => verdict.clone(),
         };
         let subject = self.subject;
-        let done = match verdict {
-            Verdict::Denied { .. } if list.keep_dead && !self.history.is_kept_dead => {
-                subject.unless_marked(self.take_policy(container)).await
+        let hash = &self.enforcement.in_force.hash;
+        let stays_dead = !container.state.is_live() && self.history.stays_dead_by(hash);
+        let done = if verdict.is_denied() || (verdict.is_allowed() && stays_dead) {
+            if !list.keep_dead || self.history.is_kept_dead {
+                return;
             }
-            Verdict::Allowed { .. } => {
-                subject
-                    .unless_marked(self.give_policy_back(container))
-                    .await
-            }
-            _ => return,
+            subject.unless_marked(self.take_policy(container)).await
+        } else if verdict.is_allowed() {
+            let given_back = self.give_policy_back(container);
+            subject.unless_marked(given_back).await
+        } else {
+            return;
         };
         self.tell(done);
     }

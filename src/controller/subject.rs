@@ -13,8 +13,9 @@ use crate::container::{Container, ContainerId};
 use crate::engine::{Change, ChangeKind};
 use crate::record::Trigger;
 
-/// How many execs of a container may wait to be looked at.
-const EXECS_MAX: usize = 256;
+/// How many execs of a container may wait to be looked at: more than the engine keeps for a subscriber that
+/// was stopped.
+const EXECS_MAX: usize = 2_048;
 
 /// A container's mailbox: what was heard of it since its task last looked.
 pub(super) struct Subject {
@@ -65,6 +66,8 @@ pub(super) struct ToldExec {
     pub(super) id: Option<Arc<str>>,
     /// Over which of the engine's connections.
     pub(super) connection: u64,
+    /// When it was started, by the engine's clock.
+    pub(super) time: Timestamp,
 }
 
 /// A reason to look.
@@ -122,10 +125,13 @@ impl Subject {
             // The history that comes with a new connection also tells of lives that are over.
             ChangeKind::ExecStart if Some(change.time) < heard.started_at => {}
             // One that is not looked at in time counts as foreign.
-            ChangeKind::ExecStart if heard.execs.len() >= EXECS_MAX => heard.execs[0].id = None,
+            ChangeKind::ExecStart if heard.execs.len() >= EXECS_MAX => {
+                (heard.execs[0].id, heard.execs[0].time) = (None, change.time);
+            }
             ChangeKind::ExecStart => heard.execs.push(ToldExec {
                 id: change.exec.clone(),
                 connection,
+                time: change.time,
             }),
             ChangeKind::Destroy => {
                 heard.is_destroyed = true;
@@ -177,9 +183,14 @@ impl Subject {
         }
     }
 
-    /// The execs that were told of since they were last taken.
-    pub(super) fn take_execs(&self) -> Vec<ToldExec> {
-        std::mem::take(&mut self.heard().execs)
+    /// The execs that were told of since they were last taken; none where another start was since this one.
+    pub(super) fn take_execs(&self, started_at: Option<Timestamp>) -> Vec<ToldExec> {
+        let mut heard = self.heard();
+        if heard.started_at == started_at {
+            std::mem::take(&mut heard.execs)
+        } else {
+            Vec::new()
+        }
     }
 
     pub(super) fn is_marked(&self) -> bool {
@@ -269,7 +280,7 @@ mod tests {
         let again = [&earlier[..], &[(Start, 6)], &earlier[..]].concat();
         let subject = subject(&again);
         assert!(!subject.heard().was_signalled);
-        assert!(subject.take_execs().is_empty());
+        assert!(subject.heard().execs.is_empty());
         assert_eq!(subject.heard().deaths, 1);
     }
 
@@ -277,7 +288,7 @@ mod tests {
     fn what_was_executed_before_a_start_is_over() {
         use ChangeKind::{Die, ExecStart, Start};
         let subject = subject(&[(Start, 1), (ExecStart, 2), (Die, 3), (Start, 4)]);
-        assert!(subject.take_execs().is_empty());
+        assert!(subject.heard().execs.is_empty());
         subject.note(
             &Change {
                 id: subject.id.clone(),
@@ -288,6 +299,6 @@ mod tests {
             },
             1,
         );
-        assert_eq!(subject.take_execs().len(), 1);
+        assert_eq!(subject.heard().execs.len(), 1);
     }
 }

@@ -23,6 +23,8 @@ pub struct Remembered {
     /// The restart policy that it had before it was kept from starting again, as `docker run
     /// --restart` takes it.
     pub restart_policy: Option<String>,
+    /// The hash of the list by which it was ended for something that was over with its life.
+    pub ended_by: Option<Arc<str>>,
 }
 
 /// How long it is waited for what is known to be written down. A disk that hangs must not keep a

@@ -2,6 +2,7 @@
 //! counts is who got a kill.
 
 use super::{Builder, SOON, Warden, eventually};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -37,6 +38,10 @@ pub struct World {
     /// How many lists that paused were told to their end.
     pub listed_slowly: usize,
     pub broken_inspections: BTreeSet<String>,
+    /// Inspections of these are never answered.
+    pub hanging_inspections: BTreeSet<String>,
+    /// How far its clock is ahead; without it nothing is told of that.
+    pub clock_ahead: Option<SignedDuration>,
     pub inspected: BTreeMap<String, usize>,
     pub streams: Streams,
     /// What was said to subscribers, and how often their streams were ended.
@@ -200,10 +205,12 @@ fn serve(mut stream: UnixStream, shared: &Shared) -> Option<()> {
         .filter(|part| !part.is_empty() && !part.starts_with("v1."))
         .collect();
     let (status, body) = match (method, parts.as_slice()) {
-        ("GET", ["info"]) => (
-            200,
-            json!({"ServerVersion": "99.1", "Name": "fake"}).to_string(),
-        ),
+        ("GET", ["info"]) => {
+            let ahead = shared.world.lock().unwrap().clock_ahead;
+            let time = ahead.map(|ahead| (Timestamp::now() + ahead).to_string());
+            let info = json!({"ServerVersion": "99.1", "Name": "fake", "SystemTime": time});
+            (200, info.to_string())
+        }
         ("GET", ["events"]) => return events(stream, shared),
         ("GET", ["containers", "json"]) => {
             let (pause, endless) = {
@@ -217,7 +224,16 @@ fn serve(mut stream: UnixStream, shared: &Shared) -> Option<()> {
                 return long_list(stream, &body, pause, endless, shared);
             }
         }
-        ("GET", ["containers", id, "json"]) => inspect(id, shared),
+        ("GET", ["containers", id, "json"]) => {
+            let answer = inspect(id, shared);
+            let world = shared.world.lock().unwrap();
+            if world.hanging_inspections.contains(*id) {
+                drop(world);
+                stream.read_to_end(&mut Vec::new()).ok()?;
+                return None;
+            }
+            answer
+        }
         ("GET", ["images", ..]) => (200, json!({"RepoTags": ["evil:1"]}).to_string()),
         ("POST", ["containers", id, "kill" | "stop"]) => match kill(id, shared)? {
             Kill::Answer(status, _) => (status, String::new()),
@@ -386,8 +402,14 @@ pub fn listed(id: &str, image: &str) -> Value {
 }
 
 pub fn event(action: &str, id: &str) -> String {
-    let event = json!({"Type": "container", "Action": action, "timeNano": now(),
-                       "Actor": {"ID": id, "Attributes": {}}});
+    event_at(action, id, Timestamp::now(), json!({}))
+}
+
+/// What happened then, by the engine's clock.
+pub fn event_at(action: &str, id: &str, time: Timestamp, attributes: Value) -> String {
+    let time = u64::try_from(time.as_nanosecond()).unwrap();
+    let event = json!({"Type": "container", "Action": action, "timeNano": time,
+                       "Actor": {"ID": id, "Attributes": attributes}});
     format!("{event}\n")
 }
 

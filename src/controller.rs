@@ -57,6 +57,8 @@ const SHUTDOWN: Duration = Duration::from_secs(4);
 const RESOLVE: Duration = Duration::from_secs(1);
 /// How far the engine's history is believed to be of the time before this process.
 const HISTORY: SignedDuration = SignedDuration::from_secs(60);
+/// How long it takes to be told. Later it is the engine's clock that was set back.
+const HISTORY_TOLD: Duration = Duration::from_secs(10);
 
 /// What every container's task needs.
 struct Context {
@@ -123,6 +125,8 @@ pub struct Controller {
     own: Own,
     connected: bool,
     was_connected: bool,
+    /// When it was first connected.
+    connected_at: Instant,
     told_away: bool,
     /// The mode that was last put on record.
     told_mode: Option<Mode>,
@@ -187,6 +191,7 @@ impl Controller {
             opening: Opening::Due,
             connected: false,
             was_connected: false,
+            connected_at: Instant::now(),
             told_away: false,
             told_mode: None,
             sweep_trigger: Trigger::Sweep,
@@ -272,6 +277,8 @@ impl Controller {
     fn connected(&mut self, info: &EngineInfo) {
         if self.was_connected {
             self.context.metrics.engine_reconnects.inc();
+        } else {
+            self.connected_at = Instant::now();
         }
         self.context.connections.fetch_add(1, Ordering::Relaxed);
         self.connected = true;
@@ -337,10 +344,9 @@ impl Controller {
         if trigger.is_none() && !self.tracked.contains_key(&change.id) {
             return;
         }
-        let is_history = self
-            .context
-            .began
-            .get()
+        let began = self.context.began.get();
+        let is_history = began
+            .filter(|_| self.connected_at.elapsed() < HISTORY_TOLD)
             .map(|began| began.duration_since(change.time))
             .is_some_and(|before| before.is_positive() && before < HISTORY);
         let connection = self.context.connection();

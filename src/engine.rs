@@ -85,7 +85,7 @@ impl ChangeKind {
 ///
 /// Everything that an event carries beyond these can be forged by labels, and is looked at with that in mind or
 /// not at all.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Change {
     /// Which container.
     pub id: ContainerId,

@@ -4,7 +4,7 @@
 //! everything. The list repeats on a timer and on request. The task that reads does nothing else:
 //! a subscriber that stalls slows the whole engine, and loses events without being told.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,9 @@ const ON_ITS_WAY: Duration = Duration::from_secs(10);
 /// How late a heartbeat of a second comes that tells of a stall: a process that was stopped, a
 /// machine that was frozen. The engine drops what a subscriber does not read in time.
 const STALL: Duration = Duration::from_secs(2);
+
+/// How many events are known again: far more than the engine tells a second time.
+const KNOWN: usize = 2_048;
 
 /// Updates that wait for their reader before the rest is dropped and listed anew.
 const QUEUE: usize = 16_384;
@@ -75,6 +78,7 @@ pub struct Follower {
     /// downstream is incomplete until the next list that begins after that.
     incomplete: bool,
     last_event: Option<Timestamp>,
+    repeats: Repeats,
     /// When everything was last listed.
     last_list: Option<tokio::time::Instant>,
     /// The engine answered when it was last asked who it is.
@@ -97,6 +101,7 @@ impl Follower {
             updates,
             incomplete: false,
             last_event: None,
+            repeats: Repeats::default(),
             last_list: None,
             was_reached: false,
             backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(1)),
@@ -158,6 +163,7 @@ impl Follower {
         let since = since.and_then(|time| time.checked_sub(OVERLAP).ok());
         let mut messages = engine.changes(since).await?;
         self.tell(Update::Connected(info));
+        self.repeats.expect();
 
         let mut told = Told::default();
         let mut resync = tokio::time::interval(self.resync);
@@ -174,7 +180,9 @@ impl Follower {
                     Some(Ok(Message::Change(change))) => {
                         told.by_stream(&change);
                         self.last_event = self.last_event.max(Some(change.time));
-                        self.tell(Update::Changed(change));
+                        if !self.repeats.is_repeated(&change) {
+                            self.tell(Update::Changed(change));
+                        }
                     }
                     Some(Ok(Message::Images)) => self.tell(Update::Images),
                     Some(Ok(Message::Unreadable)) => {
@@ -227,6 +235,31 @@ impl Follower {
         if self.updates.try_send(update).is_err() {
             self.incomplete = true;
         }
+    }
+}
+
+/// Finds out what is told again: a new connection begins with what was told over the last one. Times alone do
+/// not tell, as the engine's clock may be set back.
+#[derive(Default)]
+struct Repeats {
+    told: VecDeque<Change>,
+    /// What is told again over this connection, each once.
+    expected: HashSet<Change>,
+}
+
+impl Repeats {
+    /// A new connection begins.
+    fn expect(&mut self) {
+        self.expected = self.told.iter().cloned().collect();
+    }
+
+    fn is_repeated(&mut self, change: &Change) -> bool {
+        let is_repeated = self.expected.remove(change);
+        if !is_repeated {
+            self.told.truncate(KNOWN - 1);
+            self.told.push_front(change.clone());
+        }
+        is_repeated
     }
 }
 
@@ -336,6 +369,30 @@ mod tests {
             told.by_list(&listing("abcde"), now + ON_ITS_WAY),
             "e was never told of"
         );
+    }
+
+    #[test]
+    fn what_a_new_connection_tells_again_is_known() {
+        let at = |kind, second| Change {
+            time: Timestamp::from_second(second).expect("a time"),
+            ..change('a', kind)
+        };
+        let life = [at(ChangeKind::Start, 1), at(ChangeKind::Die, 2)];
+        let mut repeats = Repeats::default();
+        repeats.expect();
+        let is_new = |repeats: &mut Repeats, one| !repeats.is_repeated(one);
+        assert!(life.iter().all(|one| is_new(&mut repeats, one)));
+        for _ in 0..2 {
+            repeats.expect();
+            assert!(!life.iter().any(|one| is_new(&mut repeats, one)));
+            // Over one connection nothing is told twice: its times are coarse.
+            assert!(is_new(&mut repeats, &life[1]));
+        }
+        assert!(is_new(&mut repeats, &at(ChangeKind::Start, 0)));
+        for second in 0..10_000 {
+            repeats.is_repeated(&at(ChangeKind::Other, second));
+        }
+        assert!(repeats.told.len() <= KNOWN);
     }
 
     #[test]

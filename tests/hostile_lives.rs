@@ -140,3 +140,36 @@ fn a_start_does_not_wait_for_a_look_of_before() {
         "it waited for the engine"
     );
 }
+
+/// What happens then is told to have happened before what happened before.
+#[test]
+fn a_clock_of_the_engine_that_is_set_back_hides_nothing() {
+    let fake = Scripted::start();
+    let ahead = SignedDuration::from_hours(1);
+    fake.world().clock_ahead = Some(ahead);
+    fake.world().hides_deaths = true;
+    let warden = fake.warden(&no_execs(), "1h");
+    let (good, evil) = (numbered(1), numbered(2));
+    let say = |word, id: &str, time| fake.say(event_at(word, id, time, json!({})).as_bytes());
+    for (id, image) in [(&good, "good:1"), (&evil, "evil:1")] {
+        fake.world()
+            .containers
+            .insert(id.clone(), listed(id, image));
+        say("start", id, Timestamp::now() + ahead);
+    }
+    fake.wait_for_kill(&evil);
+    say("die", &evil, Timestamp::now() + ahead);
+    warden.wait_for_verdict(&good, "allowed");
+    warden.wait_for_verdict(&evil, "denied");
+
+    fake.world().clock_ahead = Some(SignedDuration::ZERO);
+    // It is over before anybody looks.
+    say("start", &evil, Timestamp::now());
+    say("die", &evil, Timestamp::now());
+    eventually("the second life is on record", SOON, || {
+        let records = warden.records_of(&evil);
+        records.len() == 2 && records[1]["outcome"] == "ended-itself"
+    });
+    fake.say(exec_start(&good, Timestamp::now()).as_bytes());
+    fake.wait_for_kill(&good);
+}

@@ -44,9 +44,9 @@ pub(super) async fn attend(
     let (mut trigger, mut arrived) = (Trigger::Sweep, Instant::now());
     let mut is_settled = true;
     loop {
-        let (mark, started_at) = {
+        let (mark, starts) = {
             let mut heard = subject.heard();
-            (heard.mark.take(), heard.started_at)
+            (heard.mark.take(), heard.starts)
         };
         let mut listed = None;
         if let Some(mark) = mark {
@@ -64,7 +64,7 @@ pub(super) async fn attend(
             enforcement: context.enforcement.borrow().clone(),
             trigger,
             arrived,
-            started_at,
+            starts,
         };
         let next = attendance.once(listed, &mut backoff).await;
         is_settled = matches!(next, Next::Settled);
@@ -90,8 +90,8 @@ pub(super) struct Attendance<'a> {
     pub(super) enforcement: Enforcement,
     pub(super) trigger: Trigger,
     pub(super) arrived: Instant,
-    /// The last start that was heard of before this look; a later one gets a look of its own.
-    pub(super) started_at: Option<Timestamp>,
+    /// The starts that were heard of before this look; a later one gets a look of its own.
+    pub(super) starts: u64,
 }
 
 impl Attendance<'_> {
@@ -107,7 +107,7 @@ impl Attendance<'_> {
             self.history.life_is_over();
         }
         // Over a connection that was lost, a start may have gone unheard.
-        let life = (self.started_at, self.context.connection());
+        let life = (self.starts, self.context.connection());
         if self.history.looked_at_life != life {
             self.history.looked_at_life = life;
             self.history.memory.begin_life();
@@ -316,7 +316,7 @@ impl Attendance<'_> {
     fn list_may_lag(&self) -> bool {
         let is_told = match self.trigger {
             Trigger::Unpause => true,
-            Trigger::Start | Trigger::Restart => self.subject.heard().lived().is_none(),
+            Trigger::Start | Trigger::Restart => !self.subject.heard().is_down,
             _ => false,
         };
         is_told && self.arrived.elapsed() < RESUMED

@@ -34,7 +34,7 @@ pub(super) struct Unended {
     verdict: Verdict,
     trigger: Trigger,
     enforcement: Enforcement,
-    started_at: Option<Timestamp>,
+    starts: u64,
 }
 
 /// What shows of a container after something was done to it.
@@ -158,7 +158,7 @@ impl Attendance<'_> {
                     verdict: verdict.clone(),
                     trigger: self.trigger,
                     enforcement: self.enforcement.clone(),
-                    started_at: self.started_at,
+                    starts: self.starts,
                 });
                 Next::After(backoff.delay())
             }
@@ -312,17 +312,17 @@ impl Attendance<'_> {
         // Without word of either the engine's answer stands: it is gone, and was never seen to run.
         let _ = tokio::time::timeout(LATE_DEATH, destroyed).await;
         let heard = self.subject.heard();
-        heard.started_at > heard.settled_start
+        heard.starts > heard.settled
     }
 
     /// Waits for word of a death that shows already: events may trail what the engine answers,
     /// and only they tell this life from the next one.
     async fn hear_death(&self, patience: Duration) -> bool {
         let before = self.history.deaths;
-        let is_start_heard = self.started_at > self.subject.heard().settled_start;
+        let is_start_heard = self.starts > self.subject.heard().settled;
         let is_heard = || {
             let heard = self.subject.heard();
-            heard.deaths > before || (is_start_heard && heard.lived().is_some())
+            heard.deaths > before || (is_start_heard && heard.is_down)
         };
         let heard = async {
             while !is_heard() {
@@ -365,7 +365,7 @@ impl Attendance<'_> {
             verdict,
             trigger,
             enforcement,
-            started_at,
+            starts,
         } = unended;
         let now = (
             std::mem::replace(&mut self.trigger, trigger),
@@ -375,7 +375,7 @@ impl Attendance<'_> {
             .await;
         (self.trigger, self.enforcement) = now;
         let mut heard = self.subject.heard();
-        heard.settled_start = heard.settled_start.max(started_at);
+        heard.settled = heard.settled.max(starts);
     }
 
     /// A denied container that ended before anything could be done is on record all the same, by
@@ -383,7 +383,7 @@ impl Attendance<'_> {
     /// what an event says of a container can be forged, and its id can't.
     pub(super) async fn put_early_end_on_record(&mut self, container: Option<&Container>) {
         self.put_late_end_on_record().await;
-        let is_new_start = self.started_at > self.subject.heard().settled_start;
+        let is_new_start = self.starts > self.subject.heard().settled;
         let last = self.history.last.clone();
         let known = match (container, last) {
             (Some(container), Some((_, verdict))) => Some((container.clone(), verdict)),
@@ -499,7 +499,7 @@ impl Attendance<'_> {
 
     fn settle_start(&self) {
         let mut heard = self.subject.heard();
-        heard.settled_start = heard.settled_start.max(self.started_at);
+        heard.settled = heard.settled.max(self.starts);
     }
 }
 

@@ -23,7 +23,7 @@ impl Attendance<'_> {
         container: &mut Container,
     ) -> Result<(), EngineError> {
         // Those of a life that has begun meanwhile are looked at in a look of its own.
-        let told = self.subject.take_execs(self.started_at);
+        let told = self.subject.take_execs(self.starts);
         self.history.execs.extend(told);
         let cares = self.forbids_exec(container);
         if !cares {

@@ -37,8 +37,8 @@ pub(super) struct History {
     /// The attempts to end it that failed since the last one that did not. Lives may be shorter than that.
     pub(super) failures: u32,
     pub(super) unended: Option<Unended>,
-    /// The last start that was heard of, and the engine's connection, when it was last looked at.
-    pub(super) looked_at_life: (Option<Timestamp>, u64),
+    /// The starts that were heard of, and the engine's connection, when it was last looked at.
+    pub(super) looked_at_life: (u64, u64),
     /// Execs that were told of and not looked at yet.
     pub(super) execs: Vec<ToldExec>,
     /// The fields of it that are not known were counted.

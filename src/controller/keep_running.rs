@@ -35,14 +35,14 @@ pub(super) async fn start_again(
     memory: Memory,
     delay: Duration,
 ) {
-    let died_at = subject.heard().died_at;
+    let starts = subject.heard().starts;
     tokio::select! {
         () = tokio::time::sleep(delay.max(LATE_EVENT)) => {}
         () = context.shutdown.cancelled() => return,
     }
     {
         let heard = subject.heard();
-        if heard.was_signalled || !heard.is_kept_running || heard.started_at > died_at {
+        if heard.was_signalled || !heard.is_kept_running || heard.starts > starts {
             return;
         }
     }

@@ -30,13 +30,17 @@ pub(super) struct Subject {
 #[derive(Default)]
 pub(super) struct Heard {
     pub(super) mark: Option<Mark>,
+    /// Times by the engine's clock, which may be set back: what came after what is told by their order.
     pub(super) started_at: Option<Timestamp>,
     pub(super) died_at: Option<Timestamp>,
+    pub(super) starts: u64,
+    /// It died since its last start.
+    pub(super) is_down: bool,
     /// What it exited with then, by an event that a label can forge.
     pub(super) exit_code: Option<i64>,
     pub(super) deaths: u64,
-    /// The last start whose outcome is on record.
-    pub(super) settled_start: Option<Timestamp>,
+    /// The starts up to the last one whose outcome is on record.
+    pub(super) settled: u64,
     /// Events of a life that is settled already, which have yet to come.
     owed: Owed,
     /// A signal or a stop was sent since its last start.
@@ -92,38 +96,40 @@ impl Subject {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes down when it started and died, by the engine's clock.
+    /// Takes down when it started and died, by the engine's clock. Some engines tell an event twice when they
+    /// are just being subscribed to.
     pub(super) fn note(&self, change: &Change, connection: u64) {
         let mut heard = self.heard();
         if heard.owed.connection != connection {
             heard.owed = Owed::default();
         }
         match change.kind {
-            ChangeKind::Start if heard.started_at < Some(change.time) => {
+            ChangeKind::Start if heard.started_at != Some(change.time) => {
                 heard.started_at = Some(change.time);
+                heard.starts += 1;
+                heard.is_down = false;
                 if heard
                     .owed
                     .start
                     .take_if(|begun| *begun <= change.time)
                     .is_some()
                 {
-                    heard.settled_start = Some(change.time);
+                    heard.settled = heard.starts;
                 }
                 heard.was_signalled = false;
                 // What was executed before was executed in a life that is over.
                 heard.execs.clear();
             }
-            ChangeKind::Die if heard.died_at < Some(change.time) => {
+            ChangeKind::Die if heard.died_at != Some(change.time) => {
                 heard.died_at = Some(change.time);
                 heard.exit_code = change.exit_code;
+                heard.is_down = true;
                 if !std::mem::take(&mut heard.owed.death) {
                     heard.deaths += 1;
                 }
                 // Whoever waits for this death looks again at once.
                 self.wake.notify_one();
             }
-            // The history that comes with a new connection also tells of lives that are over.
-            ChangeKind::ExecStart if Some(change.time) < heard.started_at => {}
             // One that is not looked at in time counts as foreign.
             ChangeKind::ExecStart if heard.execs.len() >= EXECS_MAX => {
                 (heard.execs[0].id, heard.execs[0].time) = (None, change.time);
@@ -137,7 +143,6 @@ impl Subject {
                 heard.is_destroyed = true;
                 self.wake.notify_one();
             }
-            ChangeKind::Kill | ChangeKind::Stop if Some(change.time) < heard.started_at => {}
             ChangeKind::Kill | ChangeKind::Stop => {
                 heard.was_signalled = true;
                 // The word of a signal may come after that of the death it caused.
@@ -184,9 +189,9 @@ impl Subject {
     }
 
     /// The execs that were told of since they were last taken; none where another start was since this one.
-    pub(super) fn take_execs(&self, started_at: Option<Timestamp>) -> Vec<ToldExec> {
+    pub(super) fn take_execs(&self, starts: u64) -> Vec<ToldExec> {
         let mut heard = self.heard();
-        if heard.started_at == started_at {
+        if heard.starts == starts {
             std::mem::take(&mut heard.execs)
         } else {
             Vec::new()
@@ -228,21 +233,21 @@ impl Heard {
         death_is_owed: bool,
         connection: u64,
     ) {
-        let newer = self.started_at.filter(|at| Some(*at) > self.settled_start);
+        let is_start_told = self.starts > self.settled;
         // Before this life's death is told, no start but its own can be.
-        if newer.is_some() && (death_is_owed || newer <= self.died_at) {
-            self.settled_start = newer;
+        if is_start_told && (death_is_owed || self.is_down) {
+            self.settled = self.starts;
         }
         self.owed = Owed {
             connection,
-            start: begun.filter(|_| newer.is_none()),
+            start: begun.filter(|_| !is_start_told),
             death: death_is_owed,
         };
     }
 
     /// How long its last life was, where both ends of it were heard of.
     pub(super) fn lived(&self) -> Option<Duration> {
-        span(self.started_at, self.died_at)
+        span(self.started_at, self.died_at.filter(|_| self.is_down))
     }
 }
 
@@ -274,14 +279,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_again_of_an_earlier_life_is_not_of_this_one() {
-        use ChangeKind::{Die, ExecStart, Kill, Start, Stop};
-        let earlier = [(Start, 1), (ExecStart, 2), (Kill, 3), (Die, 4), (Stop, 5)];
-        let again = [&earlier[..], &[(Start, 6)], &earlier[..]].concat();
-        let subject = subject(&again);
-        assert!(!subject.heard().was_signalled);
-        assert!(subject.heard().execs.is_empty());
-        assert_eq!(subject.heard().deaths, 1);
+    fn a_clock_that_is_set_back_hides_nothing() {
+        use ChangeKind::{Die, ExecStart, Kill, Start};
+        let first = [(Start, 101), (ExecStart, 102), (Kill, 103), (Die, 104)];
+        let second = [(Start, 1), (ExecStart, 2)];
+        let subject = subject(&[&first[..], &second].concat());
+        {
+            let heard = subject.heard();
+            assert_eq!((heard.starts, heard.deaths), (2, 1));
+            assert!(!heard.was_signalled && heard.lived().is_none());
+            assert_eq!(heard.execs.len(), 1);
+        }
+        let ended = self::subject(&[&first[..], &[(Start, 1), (Kill, 2), (Die, 3)]].concat());
+        let heard = ended.heard();
+        assert_eq!((heard.starts, heard.deaths), (2, 2));
+        assert_eq!(heard.lived(), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn what_is_told_twice_happened_once() {
+        use ChangeKind::{Die, Start};
+        let subject = subject(&[(Start, 1), (Start, 1), (Die, 2), (Die, 2)]);
+        let heard = subject.heard();
+        assert_eq!((heard.starts, heard.deaths), (1, 1));
     }
 
     #[test]

@@ -71,6 +71,8 @@ pub struct Decision {
     pub error: Option<String>,
     /// The restart policy that the container had.
     pub restart_policy: Option<String>,
+    /// When the life that this is about began, by the engine.
+    pub started_at: Option<Timestamp>,
     /// From start to death.
     pub lived: Option<Duration>,
     /// From the event's arrival to the end confirmed.
@@ -314,6 +316,7 @@ fn to_record(decision: &Decision, host: String) -> Record {
         error: decision.error.clone(),
         path: ended.then_some(record::Path::Api),
         restart_policy: decision.restart_policy.clone(),
+        started_at: decision.started_at,
         lived_ms: decision.lived.map(|lived| lived.as_secs_f64() * 1_000.0),
         allowlist_hash: decision.allowlist_hash.to_string(),
     }

@@ -172,6 +172,9 @@ pub struct Record {
     pub path: Option<Path>,
     /// The restart policy it had.
     pub restart_policy: Option<String>,
+    /// When the life that this is about began, by the engine's clock, where that was asked for.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
     /// From its start to its death by the engine's clock, in milliseconds, where both are known.
     pub lived_ms: Option<f64>,
     /// The hash of the list that decided.

@@ -24,6 +24,9 @@ pub struct Ended {
     pub image: Option<String>,
     /// When its end was put on record.
     pub ended_at: Timestamp,
+    /// When the life began that ended then, by the engine, where that is on record.
+    #[serde(skip)]
+    pub started_at: Option<Timestamp>,
     /// The restart policy that it had, where that is known.
     #[serde(skip)]
     pub restart_policy: Option<RestartPolicy>,
@@ -66,6 +69,7 @@ pub fn ended(
                 container_name: record.container_name,
                 image: record.image,
                 ended_at: record.time,
+                started_at: record.started_at,
                 restart_policy: known.and_then(real_policy),
             });
             all.len() - 1
@@ -120,7 +124,11 @@ impl Restorer<'_> {
         };
         let inspection = self.engine.inspect(id).await?;
         let is_paused = container.state == State::Paused;
-        let has_run_since = inspection.started_at > Some(ended.ended_at);
+        let has_run_since = match ended.started_at {
+            Some(_) => inspection.started_at != ended.started_at,
+            // A record's own time is by another clock.
+            None => inspection.started_at > Some(ended.ended_at),
+        };
         if has_run_since || (container.state.is_live() && !is_paused) {
             return Ok(Outcome::RanSince);
         }

@@ -10,7 +10,7 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use support::{Engine, SOON, TcpProxy, Warden, eventually};
+use support::{Engine, SOON, TcpProxy, Warden, dockwarden, eventually};
 
 const LIST: &str = r#"
 version = 1
@@ -43,7 +43,10 @@ fn library() -> PathBuf {
 
 /// Fakes the wall clock alone: neither how long something took nor when a file was written.
 fn warden(url: &str, resync: &str) -> (Warden, Clock) {
-    let builder = Warden::at(url).allowlist(LIST).args(["--resync", resync]);
+    let builder =
+        Warden::at(url)
+            .allowlist(LIST)
+            .args(["--resync", resync, "--audit-log", "audit.jsonl"]);
     let clock = Clock(builder.dir().join("clock"));
     clock.set("+0");
     let file = clock.0.display().to_string();
@@ -149,4 +152,34 @@ fn a_clock_that_is_set_back_hides_no_engine_that_went_silent() {
     engine.resume_dockerd();
     warden.wait_ready();
     assert_ends(&engine, &warden);
+}
+
+/// By its own clock it ended the container before that had started, by the engine's.
+#[test]
+fn what_was_ended_by_a_clock_that_is_wrong_comes_back() {
+    let engine = engine();
+    let (warden, clock) = warden(&engine.host(), "1s");
+    clock.set("-1h");
+    let record = assert_ends(&engine, &warden);
+    assert_eq!(offset(&record), SignedDuration::from_hours(-1));
+    let id = record["container_id"].as_str().unwrap();
+    warden.write_list_by_rename(&LIST.replace("good:1", "*:1"));
+    let applied = "dockwarden_allowlist_reloads_total{outcome=\"applied\"}";
+    eventually("the other list is in force", SOON, || {
+        warden.metric(applied) > 0.0
+    });
+    let log = warden.dir().join("audit.jsonl");
+    let restore = || {
+        let (host, log) = (engine.host(), log.to_str().unwrap());
+        let engine = ["--engine", &host, "--audit-log", log];
+        let output = dockwarden([&["restore", "--output", "json"][..], &engine].concat());
+        let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        rows[0]["outcome"].clone()
+    };
+    assert_eq!(restore(), "started");
+    assert_eq!(engine.state(id).as_deref(), Some("running"));
+    // It is nobody's to start again once it has run.
+    engine.docker_ok(&["kill", id]);
+    engine.wait_until_dead(id, SOON);
+    assert_eq!(restore(), "ran-since");
 }

@@ -35,6 +35,7 @@ pub(super) struct Unended {
     trigger: Trigger,
     enforcement: Enforcement,
     starts: u64,
+    started_at: Option<Timestamp>,
 }
 
 /// What shows of a container after something was done to it.
@@ -159,6 +160,7 @@ impl Attendance<'_> {
                     trigger: self.trigger,
                     enforcement: self.enforcement.clone(),
                     starts: self.starts,
+                    started_at: self.history.memory.started_at(),
                 });
                 Next::After(backoff.delay())
             }
@@ -246,6 +248,7 @@ impl Attendance<'_> {
         let extra = Extra {
             action: Some(action),
             restart_policy: policy.map(|policy| policy.to_string()),
+            started_at: inspection.started_at,
             lived,
             reaction: Some(reaction),
             ..Extra::default()
@@ -357,6 +360,7 @@ impl Attendance<'_> {
         let policy = inspection.and_then(|inspection| inspection.restart_policy);
         let extra = Extra {
             restart_policy: policy.map(|policy| policy.to_string()),
+            started_at: unended.started_at,
             lived: self.subject.heard().lived(),
             ..Extra::default()
         };
@@ -366,6 +370,7 @@ impl Attendance<'_> {
             trigger,
             enforcement,
             starts,
+            ..
         } = unended;
         let now = (
             std::mem::replace(&mut self.trigger, trigger),
@@ -478,6 +483,7 @@ impl Attendance<'_> {
             outcome,
             error: extra.error,
             restart_policy: extra.restart_policy,
+            started_at: extra.started_at,
             lived: extra.lived,
             reaction: extra.reaction,
             allowlist_hash: in_force.hash.clone(),
@@ -509,6 +515,7 @@ pub(super) struct Extra {
     pub(super) action: Option<Action>,
     pub(super) error: Option<String>,
     pub(super) restart_policy: Option<String>,
+    pub(super) started_at: Option<Timestamp>,
     pub(super) lived: Option<Duration>,
     pub(super) reaction: Option<Duration>,
 }

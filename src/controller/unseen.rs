@@ -53,6 +53,7 @@ impl Attendance<'_> {
         };
         let extra = Extra {
             restart_policy: inspection.restart_policy.map(|policy| policy.to_string()),
+            started_at: inspection.started_at,
             lived: span(inspection.started_at, inspection.finished_at),
             ..Extra::default()
         };

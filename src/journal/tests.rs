@@ -50,6 +50,7 @@ fn record(seq: u64) -> Record {
         error: None,
         path: None,
         restart_policy: None,
+        started_at: None,
         lived_ms: None,
         allowlist_hash: String::new(),
     }

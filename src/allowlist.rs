@@ -5,11 +5,13 @@ mod diagnostics;
 mod edit;
 mod explain;
 mod guard;
+mod index;
 mod matching;
 mod nearest;
 mod parse;
 mod places;
 mod rule;
+mod rules;
 mod verdict;
 mod warnings;
 
@@ -32,6 +34,7 @@ pub use matching::Question;
 pub use parse::SIZE_MAX;
 pub use places::{ImagePlace, image_places, quoted};
 pub use rule::{Command, Rule};
+pub use rules::Rules;
 pub use verdict::{Reason, Verdict};
 pub use warnings::Warning;
 
@@ -153,7 +156,7 @@ pub struct Allowlist {
     pub defaults: Option<Defaults>,
     /// The rules, in file order.
     #[serde(rename = "allow")]
-    pub rules: Vec<Rule>,
+    pub rules: Rules,
 }
 
 /// The `stop-timeout` of a list that gives none: Docker's own.
@@ -224,7 +227,9 @@ impl Allowlist {
     /// audit come last.
     pub fn matching(&self, container: &Container, now: Timestamp) -> Vec<&Rule> {
         let facts = Facts::of(container);
-        self.in_order()
+        let candidates = self.rules.candidates(&facts);
+        candidates
+            .iter()
             .filter(|rule| matches!(rule.compare(&facts, now), Match::Yes))
             .collect()
     }
@@ -245,17 +250,27 @@ impl Allowlist {
 
     /// The rule of this name.
     pub fn rule(&self, name: &str) -> Option<&Rule> {
-        self.rules.iter().find(|rule| &*rule.name == name)
+        self.rules.named(name)
     }
 
     /// Whether a rule looks at the label `key`.
     pub fn looks_at_label(&self, key: &str) -> bool {
-        self.rules.iter().any(|rule| rule.labels.contains_key(key))
+        self.rules.look_at_label(key)
     }
 
     /// Whether a rule limits how many containers it allows at once.
     pub fn has_max(&self) -> bool {
-        self.rules.iter().any(|rule| rule.max.is_some())
+        self.rules.have_max()
+    }
+
+    /// Whether a rule lets nobody execute anything in its containers.
+    pub fn forbids_exec(&self) -> bool {
+        self.rules.forbid_exec()
+    }
+
+    /// Whether a rule pins content.
+    pub fn has_pins(&self) -> bool {
+        self.rules.have_pins()
     }
 
     /// Whether every rule looks at powers.
@@ -278,11 +293,6 @@ impl Allowlist {
             .collect()
     }
 
-    fn in_order(&self) -> impl Iterator<Item = &Rule> {
-        let plain = self.rules.iter().filter(|rule| !rule.audit);
-        plain.chain(self.rules.iter().filter(|rule| rule.audit))
-    }
-
     /// The verdict, or what is to be asked first. The first rule that is not ruled out decides, so
     /// that the answer never depends on what happens to be known of later ones.
     fn consider(&self, facts: &Facts<'_>, now: Timestamp) -> Result<Verdict, Question> {
@@ -293,7 +303,8 @@ impl Allowlist {
                 "it has no image, and a container without an image is never allowed",
             ));
         }
-        for rule in self.in_order() {
+        let candidates = self.rules.candidates(facts);
+        for rule in candidates.iter() {
             match rule.compare(facts, now) {
                 Match::Yes => {
                     return Ok(Verdict::Allowed {
@@ -305,7 +316,7 @@ impl Allowlist {
                 Match::No => {}
             }
         }
-        Ok(nearest::denial(self, facts, now))
+        Ok(nearest::denial(self, &candidates, facts, now))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Anchored patterns with `*` and `**`: the only wildcard language of an allowlist.
 //!
-//! A pattern always speaks of the whole text. Matching walks text and pattern once, piece by piece or with
+//! A pattern always speaks of the whole text. Matching walks the text once, or once for each wildcard with
 //! a set of positions, and never goes back, so that no pattern can be made slow by a hostile name.
 
 use std::fmt;
@@ -16,45 +16,55 @@ pub enum Reach {
     Everything,
 }
 
+/// One `*`, or several in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token {
-    Literal(char),
-    /// Any run of characters without `/`.
-    WithinComponent,
-    /// Any run of characters.
-    Across,
+struct Wildcard {
+    reach: Reach,
+    /// Where its stars stand in the pattern's text.
+    start: usize,
+    end: usize,
+}
+
+impl Wildcard {
+    /// The first position from which it reaches the end of `text`.
+    fn reaches_end_from(self, text: &[u8]) -> usize {
+        let slash = text.iter().rposition(|byte| *byte == b'/');
+        match self.reach {
+            Reach::Everything => 0,
+            Reach::Component => slash.map_or(0, |slash| slash + 1),
+        }
+    }
+
+    fn passes(self, byte: u8) -> bool {
+        self.reach == Reach::Everything || byte != b'/'
+    }
 }
 
 /// A compiled pattern. It remembers what was typed and is shown as such.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     text: String,
-    tokens: Vec<Token>,
+    /// What lies between them is literal.
+    wildcards: Vec<Wildcard>,
 }
 
 impl Pattern {
     /// Compiles `text`. Every text is a pattern; without a `*` it matches itself alone.
     pub fn new(text: &str, reach: Reach) -> Self {
-        let mut tokens = Vec::new();
-        let mut characters = text.chars().peekable();
-        while let Some(character) = characters.next() {
-            if character != '*' {
-                tokens.push(Token::Literal(character));
-                continue;
+        let mut wildcards: Vec<Wildcard> = Vec::new();
+        for (start, _) in text.match_indices('*') {
+            let end = start + 1;
+            match wildcards.last_mut() {
+                Some(last) if last.end == start => {
+                    last.end = end;
+                    last.reach = Reach::Everything;
+                }
+                _ => wildcards.push(Wildcard { reach, start, end }),
             }
-            let mut across = reach == Reach::Everything;
-            while characters.next_if_eq(&'*').is_some() {
-                across = true;
-            }
-            tokens.push(if across {
-                Token::Across
-            } else {
-                Token::WithinComponent
-            });
         }
         Self {
             text: text.to_owned(),
-            tokens,
+            wildcards,
         }
     }
 
@@ -65,88 +75,84 @@ impl Pattern {
 
     /// What all that it matches begin with: the text up to its first wildcard.
     pub fn beginning(&self) -> &str {
-        self.text.split('*').next().unwrap_or_default()
+        let end = self.wildcards.first().map(|wildcard| wildcard.start);
+        &self.text[..end.unwrap_or(self.text.len())]
+    }
+
+    /// Whether it has no wildcard and so matches one text alone.
+    pub fn is_literal(&self) -> bool {
+        self.wildcards.is_empty()
     }
 
     /// Whether the pattern matches every text there is.
     pub fn is_everything(&self) -> bool {
-        self.tokens == [Token::Across]
+        self.beginning().is_empty() && self.behind().eq([(Reach::Everything, "")])
     }
 
     /// Whether this surely matches all that the other does. Some true cases are not seen: for
     /// those the answer is no.
     pub fn covers(&self, other: &Self) -> bool {
+        let is_same = || self.beginning() == other.beginning() && self.behind().eq(other.behind());
         let others_one_text = || other.is_literal() && self.matches(&other.text);
-        self.is_everything() || self.tokens == other.tokens || others_one_text()
+        self.is_everything() || is_same() || others_one_text()
     }
 
-    fn is_literal(&self) -> bool {
-        self.tokens
+    /// Each wildcard's reach, and the literal behind it.
+    fn behind(&self) -> impl Iterator<Item = (Reach, &str)> {
+        let starts = self.wildcards.iter().map(|wildcard| wildcard.start);
+        let ends = starts.skip(1).chain([self.text.len()]);
+        self.wildcards
             .iter()
-            .all(|token| matches!(token, Token::Literal(_)))
+            .zip(ends)
+            .map(|(wildcard, end)| (wildcard.reach, &self.text[wildcard.end..end]))
     }
 
     /// Whether the whole of `text` is matched.
     pub fn matches(&self, text: &str) -> bool {
-        match self.tokens.contains(&Token::WithinComponent) {
-            true => self.matches_step_by_step(text),
-            false => self.matches_piece_by_piece(text),
-        }
-    }
-
-    /// Where each wildcard crosses everything: what stands between two of them is best found at its first
-    /// place, as that leaves most to the rest.
-    fn matches_piece_by_piece(&self, text: &str) -> bool {
-        let Some((first, rest)) = self.text.split_once('*') else {
-            return self.text == text;
+        let Some((last, others)) = self.wildcards.split_last() else {
+            return text == self.text;
         };
-        let (between, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-        let middle = text.strip_prefix(first);
-        let Some(mut middle) = middle.and_then(|text| text.strip_suffix(last)) else {
+        let between = text
+            .strip_prefix(self.beginning())
+            .and_then(|rest| rest.strip_suffix(&self.text[last.end..]));
+        let Some(mut between) = between else {
             return false;
         };
-        between.split('*').all(|piece| {
-            let found = middle.split_once(piece);
-            middle = found.map_or(middle, |(_, after)| after);
-            found.is_some()
-        })
-    }
-
-    fn matches_step_by_step(&self, text: &str) -> bool {
-        // `reached[i]`: the first `i` tokens can match what was read so far.
-        let mut reached = vec![false; self.tokens.len() + 1];
-        let mut next = reached.clone();
+        let mut crossing = self.wildcards.iter().map(|wildcard| wildcard.reach);
+        if crossing.all(|reach| reach == Reach::Everything) {
+            // What stands between two wildcards is best found at its first place, as that leaves most to the
+            // rest.
+            let mut literals = self.behind().take(others.len());
+            return literals.all(|(_, literal)| {
+                let found = between.split_once(literal);
+                between = found.map_or(between, |(_, after)| after);
+                found.is_some()
+            });
+        }
+        let between = between.as_bytes();
+        if others.is_empty() {
+            return last.reaches_end_from(between) == 0;
+        }
+        // `reached[i]`: the wildcards so far, with the literals behind them, can match the first `i` bytes.
+        let mut reached = vec![false; between.len() + 1];
         reached[0] = true;
-        self.skip_empty_wildcards(&mut reached);
-        for character in text.chars() {
-            next.fill(false);
-            for (index, token) in self.tokens.iter().enumerate() {
-                if !reached[index] {
-                    continue;
+        for (wildcard, (_, literal)) in others.iter().zip(self.behind()) {
+            let mut next = vec![false; reached.len()];
+            let mut is_inside = false;
+            for start in 0..=between.len() {
+                is_inside |= reached[start];
+                let rest = &between[start..];
+                if is_inside && rest.starts_with(literal.as_bytes()) {
+                    next[start + literal.len()] = true;
                 }
-                match token {
-                    Token::Literal(literal) if *literal == character => next[index + 1] = true,
-                    Token::WithinComponent if character != '/' => next[index] = true,
-                    Token::Across => next[index] = true,
-                    _ => {}
-                }
+                is_inside &= rest.first().is_some_and(|byte| wildcard.passes(*byte));
             }
-            self.skip_empty_wildcards(&mut next);
             if !next.contains(&true) {
                 return false;
             }
-            std::mem::swap(&mut reached, &mut next);
+            reached = next;
         }
-        reached[self.tokens.len()]
-    }
-
-    /// A wildcard may match nothing, so a position before one is also a position after it.
-    fn skip_empty_wildcards(&self, reached: &mut [bool]) {
-        for (index, token) in self.tokens.iter().enumerate() {
-            if reached[index] && !matches!(token, Token::Literal(_)) {
-                reached[index + 1] = true;
-            }
-        }
+        reached[last.reaches_end_from(between)..].contains(&true)
     }
 }
 
@@ -189,6 +195,12 @@ mod tests {
             ("1.27*", "1.27-alpine", true, true),
             ("1.27*", "1.26", false, false),
             ("übung-*", "übung-1", true, true),
+            ("ab*ba", "aba", false, false),
+            ("*/*/c", "a/b/c", true, true),
+            ("*/c", "a/b/c", false, true),
+            ("**/b*", "a/b/c", false, true),
+            ("**/b*", "a/b/bc", true, true),
+            ("*ü*", "aüb", true, true),
         ];
         for (pattern, text, component, everything) in table {
             let within = Pattern::new(pattern, Reach::Component);
@@ -230,18 +242,37 @@ mod tests {
         assert!(!pattern.matches(&"a".repeat(5_000)));
     }
 
-    proptest::proptest! {
-        #[test]
-        fn piece_by_piece_is_step_by_step(pattern in "[ab*é]{0,7}", text in "[abé]{0,9}") {
-            let pattern = Pattern::new(&pattern, Reach::Everything);
-            proptest::prop_assert_eq!(pattern.matches(&text), pattern.matches_step_by_step(&text));
-        }
+    /// The same, by trying everything.
+    fn is_matched(pattern: &str, reach: Reach, text: &str) -> bool {
+        let Some(start) = pattern.find('*') else {
+            return pattern == text;
+        };
+        let behind = pattern[start..].trim_start_matches('*');
+        let is_single = pattern.len() - start - behind.len() == 1;
+        let stops = is_single && reach == Reach::Component;
+        let Some(rest) = text.strip_prefix(&pattern[..start]) else {
+            return false;
+        };
+        let mut ends = rest.char_indices().map(|(end, _)| end).chain([rest.len()]);
+        ends.any(|end| {
+            !(stops && rest[..end].contains('/')) && is_matched(behind, reach, &rest[end..])
+        })
+    }
 
+    proptest::proptest! {
         #[test]
         fn a_text_without_stars_matches_itself_alone(text in "[^*]{0,20}", other in "[^*]{0,20}") {
             let pattern = Pattern::new(&text, Reach::Component);
             proptest::prop_assert!(pattern.matches(&text));
             proptest::prop_assert_eq!(pattern.matches(&other), text == other);
+        }
+
+        #[test]
+        fn matching_is_what_the_words_say(pattern in "[abü/*]{0,7}", text in "[abü/]{0,7}") {
+            for reach in [Reach::Component, Reach::Everything] {
+                let expected = is_matched(&pattern, reach, &text);
+                proptest::prop_assert_eq!(Pattern::new(&pattern, reach).matches(&text), expected);
+            }
         }
 
         #[test]

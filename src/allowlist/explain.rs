@@ -1,6 +1,7 @@
 //! A verdict taken apart: which key of which rule matched a container and which did not.
 
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -80,91 +81,115 @@ pub struct RuleCheck {
 
 /// Compares every key that `rule` gives with a container.
 pub(super) fn check(rule: &Rule, facts: &Facts<'_>, now: Timestamp) -> RuleCheck {
-    let container = facts.container;
-    let mut keys = Vec::new();
-    if !rule.image.is_empty() {
-        let fits = rule.image_fits(facts);
-        let content = match fits {
-            ImageMatch::WrongContent => container.image_id.as_deref(),
-            _ => None,
-        };
-        keys.push(KeyCheck {
-            key: Key::Image,
-            matches: fits == ImageMatch::Fits,
-            wanted: any_of(&rule.image),
-            found: match content {
-                Some(id) => format!("{} with the content `{id}`", found_image(container)),
-                None => found_image(container),
-            },
-        });
-    }
-    if !rule.container.is_empty() {
-        keys.push(KeyCheck {
-            key: Key::Container,
-            matches: rule.container_fits(facts),
-            wanted: any_of(&rule.container),
-            found: quoted(container.name.as_deref()),
-        });
-    }
-    for (label, pattern) in &rule.labels {
-        let value = container.labels.as_ref().and_then(|all| all.get(label));
-        keys.push(KeyCheck {
-            key: Key::Labels,
-            matches: label_fits(label, pattern, container),
-            wanted: format!("`{label}` = `{pattern}`"),
-            found: quoted(value.map(String::as_str)),
-        });
-    }
-    if let Some(granted) = rule.granted() {
-        let granted: Vec<_> = granted.collect();
-        keys.push(KeyCheck {
-            key: Key::Grants,
-            matches: rule.grants_fit(container) == Match::Yes,
-            wanted: match granted.as_slice() {
-                [] => "an empty list".to_owned(),
-                granted => all_of(granted),
-            },
-            found: match &container.powers {
-                None => "what is not known yet".to_owned(),
-                Some(powers) if powers.is_empty() => "nothing".to_owned(),
-                Some(powers) => all_of(&powers.iter().collect::<Vec<_>>()),
-            },
-        });
-    }
-    if rule.command == Command::Image {
-        let found = match container.runs_image_command {
-            None => "what is not known yet",
-            Some(true) => "the image's own command",
-            Some(false) => "another command",
-        };
-        keys.push(KeyCheck {
-            key: Key::Command,
-            matches: rule.command_fits(container) == Match::Yes,
-            wanted: "the image's own command".to_owned(),
-            found: found.to_owned(),
-        });
-    }
-    if !rule.exec {
-        keys.push(KeyCheck {
-            key: Key::Exec,
-            matches: rule.exec_fits(container),
-            wanted: "nothing executed".to_owned(),
-            found: quoted(container.foreign_exec.as_deref()),
-        });
-    }
-    if let Some(expires) = rule.expires {
-        keys.push(KeyCheck {
-            key: Key::Expires,
-            matches: !rule.is_expired(now),
-            wanted: format!("before {expires}"),
-            found: now.to_string(),
-        });
-    }
+    let keys: Vec<_> = keys(rule, facts, now).collect();
     RuleCheck {
         rule: rule.name.clone(),
         matches: keys.iter().all(|key| key.matches),
         keys,
     }
+}
+
+/// The same, one key at a time: none is written down before it is wanted.
+pub(super) fn keys(
+    rule: &Rule,
+    facts: &Facts<'_>,
+    now: Timestamp,
+) -> impl Iterator<Item = KeyCheck> {
+    let container = facts.container;
+    let who = [image, name].into_iter();
+    let who = who.filter_map(move |check| check(rule, facts));
+    let labels = rule.labels.iter().map(|(label, pattern)| {
+        let value = container.labels.as_ref().and_then(|all| all.get(label));
+        KeyCheck {
+            key: Key::Labels,
+            matches: label_fits(label, pattern, container),
+            wanted: format!("`{label}` = `{pattern}`"),
+            found: quoted(value.map(String::as_str)),
+        }
+    });
+    let what = [grants, command, exec].into_iter();
+    let what = what.filter_map(move |check| check(rule, container));
+    let until = iter::once_with(move || expires(rule, now)).flatten();
+    who.chain(labels).chain(what).chain(until)
+}
+
+fn image(rule: &Rule, facts: &Facts<'_>) -> Option<KeyCheck> {
+    if rule.image.is_empty() {
+        return None;
+    }
+    let container = facts.container;
+    let fits = rule.image_fits(facts);
+    let content = match fits {
+        ImageMatch::WrongContent => container.image_id.as_deref(),
+        _ => None,
+    };
+    Some(KeyCheck {
+        key: Key::Image,
+        matches: fits == ImageMatch::Fits,
+        wanted: any_of(&rule.image),
+        found: match content {
+            Some(id) => format!("{} with the content `{id}`", found_image(container)),
+            None => found_image(container),
+        },
+    })
+}
+
+fn name(rule: &Rule, facts: &Facts<'_>) -> Option<KeyCheck> {
+    (!rule.container.is_empty()).then(|| KeyCheck {
+        key: Key::Container,
+        matches: rule.container_fits(facts),
+        wanted: any_of(&rule.container),
+        found: quoted(facts.container.name.as_deref()),
+    })
+}
+
+fn grants(rule: &Rule, container: &Container) -> Option<KeyCheck> {
+    let granted: Vec<_> = rule.granted()?.collect();
+    Some(KeyCheck {
+        key: Key::Grants,
+        matches: rule.grants_fit(container) == Match::Yes,
+        wanted: match granted.as_slice() {
+            [] => "an empty list".to_owned(),
+            granted => all_of(granted),
+        },
+        found: match &container.powers {
+            None => "what is not known yet".to_owned(),
+            Some(powers) if powers.is_empty() => "nothing".to_owned(),
+            Some(powers) => all_of(&powers.iter().collect::<Vec<_>>()),
+        },
+    })
+}
+
+fn command(rule: &Rule, container: &Container) -> Option<KeyCheck> {
+    let found = match container.runs_image_command {
+        None => "what is not known yet",
+        Some(true) => "the image's own command",
+        Some(false) => "another command",
+    };
+    (rule.command == Command::Image).then(|| KeyCheck {
+        key: Key::Command,
+        matches: rule.command_fits(container) == Match::Yes,
+        wanted: "the image's own command".to_owned(),
+        found: found.to_owned(),
+    })
+}
+
+fn exec(rule: &Rule, container: &Container) -> Option<KeyCheck> {
+    (!rule.exec).then(|| KeyCheck {
+        key: Key::Exec,
+        matches: rule.exec_fits(container),
+        wanted: "nothing executed".to_owned(),
+        found: quoted(container.foreign_exec.as_deref()),
+    })
+}
+
+fn expires(rule: &Rule, now: Timestamp) -> Option<KeyCheck> {
+    rule.expires.map(|expires| KeyCheck {
+        key: Key::Expires,
+        matches: !rule.is_expired(now),
+        wanted: format!("before {expires}"),
+        found: now.to_string(),
+    })
 }
 
 fn any_of(patterns: &[impl fmt::Display]) -> String {

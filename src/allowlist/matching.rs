@@ -48,13 +48,47 @@ pub(super) enum ImageMatch {
     Open(Question),
 }
 
+/// What may still have to be asked about an image: patterns that don't fit it are open until then.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Unsettled {
+    /// Its names, which patterns without a pin are about.
+    Names,
+    /// Its repo digests, which pins are about.
+    Content,
+    /// What it was built on, which `build-steps` is about.
+    Ancestors,
+}
+
+impl Unsettled {
+    pub(super) const ALL: [Self; 3] = [Self::Names, Self::Content, Self::Ancestors];
+
+    /// Whether it is still to be asked about a container.
+    pub(super) fn is_of(self, container: &Container) -> bool {
+        match self {
+            Self::Names => container.image_question().is_some(),
+            Self::Content => container.image_id.is_some() && container.image_names.is_none(),
+            Self::Ancestors => container.image_is_full_id() && container.ancestors.is_none(),
+        }
+    }
+
+    /// Whether it may leave a rule open.
+    pub(super) fn concerns(self, rule: &Rule) -> bool {
+        let mut patterns = rule.image.iter();
+        match self {
+            Self::Names => patterns.any(|pattern| pattern.pin().is_none()),
+            Self::Content => patterns.any(|pattern| pattern.pin().is_some()),
+            Self::Ancestors => rule.build_steps && !rule.image.is_empty(),
+        }
+    }
+}
+
 /// A container with what is derived from it once for all rules.
 pub(super) struct Facts<'a> {
     pub(super) container: &'a Container,
     /// The names of its image, parsed.
     pub(super) names: Vec<Reference>,
     /// Its name may be another one when it starts.
-    is_name_open: bool,
+    pub(super) is_name_open: bool,
 }
 
 impl<'a> Facts<'a> {
@@ -221,7 +255,7 @@ impl Container {
     }
 
     /// Whether it was created from a full id, as the classic builder's steps are.
-    fn image_is_full_id(&self) -> bool {
+    pub(super) fn image_is_full_id(&self) -> bool {
         self.image.is_some() && self.image == self.image_id
     }
 }
@@ -238,6 +272,6 @@ fn content_is(pin: &str, image_id: Option<&str>, names: Option<&[String]>) -> Ma
     }
 }
 
-fn references<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Reference> {
+pub(super) fn references<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Reference> {
     names.filter_map(Reference::parse).collect()
 }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::index::Candidates;
 use super::matching::{Facts, ImageMatch, label_fits};
 use super::{Allowlist, Key, Reason, Rule, Verdict, explain};
 use crate::container::Container;
@@ -15,17 +16,53 @@ struct Distance {
     rest: usize,
 }
 
+/// As near as a rule can be that speaks of another container.
+const ONE_KEY: Distance = Distance {
+    identity: 1,
+    rest: 0,
+};
+
 /// The verdict on a container that no rule matches.
-pub(super) fn denial(list: &Allowlist, facts: &Facts<'_>, now: Timestamp) -> Verdict {
+pub(super) fn denial(
+    list: &Allowlist,
+    candidates: &Candidates<'_>,
+    facts: &Facts<'_>,
+    now: Timestamp,
+) -> Verdict {
+    let of_a_kind = candidates
+        .iter()
+        .map(|rule| (distance(rule, facts, now), rule))
+        .filter(|(distance, _)| distance.identity == 0)
+        .min_by(|(one, _), (other, _)| one.cmp(other));
+    let near = || {
+        let is_open = |rule: &Rule| beside_identity(rule, facts.container) == 0;
+        let is_near = |rule: &Rule| distance(rule, facts, now) == ONE_KEY;
+        let rule = candidates.first_near(is_open, is_near)?;
+        Some((ONE_KEY, rule))
+    };
+    by_nearest(list, of_a_kind.or_else(near), facts, now)
+}
+
+/// The same, by asking every rule.
+#[cfg(test)]
+pub(super) fn denial_by_scan(list: &Allowlist, facts: &Facts<'_>, now: Timestamp) -> Verdict {
     let nearest = list
+        .rules
         .in_order()
         .map(|rule| (distance(rule, facts, now), rule))
         .min_by(|(one, _), (other, _)| one.cmp(other));
+    by_nearest(list, nearest, facts, now)
+}
+
+fn by_nearest(
+    list: &Allowlist,
+    nearest: Option<(Distance, &Rule)>,
+    facts: &Facts<'_>,
+    now: Timestamp,
+) -> Verdict {
     match nearest {
         Some((Distance { identity: 0, .. }, rule)) => of_a_kind(rule, facts, now),
-        Some((distance, rule))
-            if distance.identity == 1 && distance.rest == 0 && is_close(rule) =>
-        {
+        Some((ONE_KEY, rule)) if is_close(rule) => {
             let name = Some(rule.name.clone());
             Verdict::denied(Reason::NoRule, name, &one_miss(rule, facts, now))
         }
@@ -51,11 +88,16 @@ fn distance(rule: &Rule, facts: &Facts<'_>, now: Timestamp) -> Distance {
             .count()
         + usize::from(matches!(image, ImageMatch::Misses | ImageMatch::Open(_)));
     let rest = usize::from(image == ImageMatch::WrongContent)
-        + rule.missing_grants(container).len()
-        + usize::from(!is_command_fine(rule, container))
-        + usize::from(!rule.exec_fits(container))
+        + beside_identity(rule, container)
         + usize::from(rule.is_expired(now));
     Distance { identity, rest }
+}
+
+/// How much of what a container does a rule does not let it do, whoever it is.
+fn beside_identity(rule: &Rule, container: &Container) -> usize {
+    rule.missing_grants(container).len()
+        + usize::from(!is_command_fine(rule, container))
+        + usize::from(!rule.exec_fits(container))
 }
 
 fn is_command_fine(rule: &Rule, container: &Container) -> bool {
@@ -118,8 +160,7 @@ fn of_a_kind(rule: &Rule, facts: &Facts<'_>, now: Timestamp) -> Verdict {
 
 fn one_miss(rule: &Rule, facts: &Facts<'_>, now: Timestamp) -> String {
     let container = facts.container;
-    let check = explain::check(rule, facts, now);
-    let Some(missed) = check.keys.iter().find(|key| !key.matches) else {
+    let Some(missed) = explain::keys(rule, facts, now).find(|key| !key.matches) else {
         return format!("rule `{}` matches", rule.name);
     };
     let edit = match missed.key {

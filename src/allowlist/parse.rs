@@ -15,7 +15,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostics::{Diagnostic, InvalidAllowlist};
-use super::{Action, Allowlist, Defaults, Mode, OnCreate, Rule, STOP_TIMEOUT};
+use super::{Action, Allowlist, Defaults, Mode, OnCreate, Rule, Rules, STOP_TIMEOUT};
 use crate::grant::Grant;
 
 /// The largest list that is read, in bytes. 10,000 long rules take half of it.
@@ -144,7 +144,7 @@ impl Walk {
             guard: self.guard(document),
             allow_nothing,
             defaults,
-            rules,
+            rules: Rules::new(rules),
         }
     }
 

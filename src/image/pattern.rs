@@ -90,6 +90,12 @@ impl ImagePattern {
         self.pin.as_deref()
     }
 
+    /// The pattern over repositories in normal form and the one over tags, where it has a name and a tag.
+    pub fn name(&self) -> Option<(&Pattern, Option<&Pattern>)> {
+        let name = self.name.as_ref()?;
+        Some((&name.repository, name.tag.as_ref()))
+    }
+
     /// What all that it covers begin with: its pin, or its repository up to the first wildcard.
     pub fn beginning(&self) -> &str {
         let repository = || self.name.as_ref().map(|name| name.repository.beginning());

@@ -35,7 +35,8 @@ fn list(learned: &Learned) -> Allowlist {
 
 /// Rule names with their images.
 fn rules(learned: &Learned) -> Vec<(String, Vec<String>)> {
-    let rules = list(learned).rules.into_iter();
+    let list = list(learned);
+    let rules = list.rules.iter();
     rules
         .map(|rule| {
             let images = rule.image.iter().map(|image| image.as_str().to_owned());

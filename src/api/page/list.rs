@@ -32,7 +32,7 @@ pub(super) fn section(listing: &Listing, enforcement: &Enforcement) -> Markup {
                         th scope="col" { "Expires" } th scope="col" { "Reason" }
                     } }
                     tbody {
-                        @for rule in &in_force.list.rules {
+                        @for rule in in_force.list.rules.iter() {
                             tr {
                                 th scope="row" { (rule.name) }
                                 td data-label="Allows" { (keys(rule)) }

@@ -3,6 +3,11 @@
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
 
+# containerd speaks protobuf; its interface is compiled by this.
+RUN apt-get update -qq \
+ && apt-get install -y -qq --no-install-recommends protobuf-compiler >/dev/null \
+ && rm -rf /var/lib/apt/lists/*
+
 # The dependencies first, behind an empty program: this layer stays until Cargo.toml or Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \

@@ -1,29 +1,39 @@
 # Everything that a fresh Debian machine with Rust needs is installed on the way, and named.
 
-.PHONY: run demo test soak lint fuzz image install deb
+.PHONY: run demo test soak bench lint fuzz image install deb
+
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+BUILD = cc=gcc /usr/include/stdlib.h=libc6-dev protoc=protobuf-compiler
 
 run: # enforce the shipped allowlist on this machine's engine, or audit where that would end something
-	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev
+	scripts/install-missing $(BUILD)
 	scripts/start-engine
 	cargo build --release --locked
 	scripts/run
 
 demo: # the same on a throwaway engine, as a transcript (root)
-	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev dockerd=docker.io docker=docker.io ip=iproute2 unshare=util-linux curl=curl python3=python3
+	scripts/install-missing $(BUILD) dockerd=docker.io docker=docker.io ip=iproute2 unshare=util-linux curl=curl python3=python3
 	cargo build --release --locked
 	scripts/demo
 
 test: # every test, on engines of their own (root)
-	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev dockerd=docker.io docker=docker.io ip=iproute2 iptables=iptables unshare=util-linux curl=curl docker-registry=docker-registry faketime=faketime chromium=chromium chromedriver=chromium-driver kubectl=kubernetes-client prometheus=prometheus promtool=prometheus
+	scripts/install-missing $(BUILD) dockerd=docker.io docker=docker.io ip=iproute2 iptables=iptables unshare=util-linux curl=curl docker-registry=docker-registry faketime=faketime chromium=chromium chromedriver=chromium-driver kubectl=kubernetes-client prometheus=prometheus promtool=prometheus
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) * 2))} cargo test --locked # they wait more than they compute
 
 MINUTES = 10
 soak: # starts, ends and engine restarts for so long, the release build watched: make soak MINUTES=60 (root)
-	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev dockerd=docker.io docker=docker.io ip=iproute2 unshare=util-linux
+	scripts/install-missing $(BUILD) dockerd=docker.io docker=docker.io ip=iproute2 unshare=util-linux
 	cargo bench --locked --bench soak -- $(MINUTES)
 	cargo test --locked --test faults_engine --test faults_contained -- --ignored # faults that take a minute each
 
+bench: # how long forbidden containers live, beside two scripts and a bare floor: docs/performance.md (root)
+	scripts/install-missing $(BUILD) dockerd=docker.io docker=docker.io ip=iproute2 unshare=util-linux curl=curl wrk=wrk python3=python3 /usr/share/doc/python3-venv=python3-venv
+	python3 -m venv $(TARGET)/tmp/python
+	$(TARGET)/tmp/python/bin/pip install --quiet --disable-pip-version-check docker==7.1.0
+	cargo bench --locked --bench speed
+
 lint:
+	scripts/install-missing $(BUILD)
 	cargo fmt --all --check
 	cargo clippy --all-targets --locked -- -D warnings
 
@@ -37,12 +47,11 @@ image: # the image that docker-compose.yml runs
 DESTDIR =
 PREFIX = /usr/local
 PROFILE = release
-TARGET = $(or $(CARGO_TARGET_DIR),target)
 PROGRAM = $(TARGET)/$(PROFILE:dev=debug)/dockwarden
 SHARE = $(DESTDIR)$(PREFIX)/share
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 install: # program, manual, completions, systemd unit, a list that only audits: make install PREFIX=/usr DESTDIR=/tmp/root
-	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev
+	scripts/install-missing $(BUILD)
 	cargo build --locked --profile $(PROFILE)
 	scripts/package-files $(PROGRAM) $(TARGET)/package
 	install -D -t $(DESTDIR)$(PREFIX)/bin $(PROGRAM)
@@ -56,7 +65,7 @@ install: # program, manual, completions, systemd unit, a list that only audits: 
 
 CARGO_DEB = 3.8.0
 deb: # a Debian package of the same, in target/debian
-	scripts/install-missing cc=gcc /usr/include/stdlib.h=libc6-dev dpkg-shlibdeps=dpkg-dev
+	scripts/install-missing $(BUILD) dpkg-shlibdeps=dpkg-dev
 	cargo deb --version 2>/dev/null | grep -qF $(CARGO_DEB) || cargo install --locked cargo-deb --version $(CARGO_DEB)
 	cargo build --locked --profile $(PROFILE)
 	scripts/package-files $(PROGRAM) $(TARGET)/package

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Access, Role, Sources};
+use crate::containerd;
 use crate::controller::{self, Controller};
 use crate::credentials::{self, Credentials};
 use crate::docker::{Docker, Endpoint};
@@ -45,6 +46,8 @@ use service_manager::Pulse;
 const SHUTDOWN: Duration = Duration::from_millis(4_400);
 /// How long the last records may take to reach the disk.
 const FLUSH: Duration = Duration::from_millis(400);
+/// How many tasks of containerd's may wait at the gate.
+const TASKS: usize = 1_024;
 /// How many clients are served at once, where there are descriptors enough: a quarter of them at most.
 /// Each engine call needs one too, and must not have to wait for an idle client's.
 const CLIENTS: usize = 256;
@@ -68,6 +71,8 @@ pub struct Settings {
     pub audit_log: Destination,
     /// Where the state is kept that outlives the process, and that the API reads.
     pub state_dir: Option<PathBuf>,
+    /// Where the engine's containerd is.
+    pub containerd: containerd::Socket,
     /// Its own container, where the operator names it.
     pub self_id: Option<String>,
     /// The host's name in records; none: the engine's own.
@@ -303,6 +308,20 @@ impl Daemon {
             )
         });
         let (follower, relist, updates) = Follower::new(self.engine.clone(), settings.resync);
+        let (told, watching) = watch::channel(0);
+        let (tasks, created) = mpsc::channel(TASKS);
+        let containerd = containerd::follow(
+            settings.containerd.clone(),
+            settings
+                .engine
+                .url
+                .strip_prefix("unix://")
+                .map(PathBuf::from),
+            tasks,
+            told,
+            self.metrics.clone(),
+            self.shutdown.clone(),
+        );
         let controller = Controller::new(
             controller::Settings {
                 engine: self.engine.clone(),
@@ -316,12 +335,15 @@ impl Daemon {
                 state,
                 self_id: settings.self_id.clone(),
                 learn_host: settings.host_name.is_none(),
+                watching,
             },
             self.shutdown.clone(),
         );
         let file = settings.audit_log.path().map(Path::to_owned);
         let (pulse, asked) = mpsc::channel(1);
         self.pulse = Some(pulse);
+        self.spawn("gate", controller.gate(created));
+        self.spawn("containerd", containerd);
         self.spawn("controller", controller.run(updates, candidates, asked));
         if let Some(keeper) = keeper {
             self.spawn("state", keeper);

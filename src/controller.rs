@@ -7,6 +7,7 @@
 mod attend;
 mod end;
 mod execs;
+mod gate;
 mod guard;
 mod history;
 mod keep_dead;
@@ -20,7 +21,7 @@ mod sweep;
 mod unseen;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -37,9 +38,11 @@ use crate::follow::{Relist, Update};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::own::{self, Own};
-use crate::record::{Connection, Trigger, What};
+use crate::processes::{self, NotKilled, TaskCreated};
+use crate::record::{Connection, Path, Trigger, What};
 use crate::state::{Ledger, StateDirectory};
 use crate::status::{Candidate, Enforcement, LoadedList};
+use gate::{Gate, Prepared, Shot};
 use guard::Proposal;
 use history::History;
 use lists::Opening;
@@ -51,6 +54,8 @@ use subject::Subject;
 const CALLS: usize = 16;
 /// The same for what has time.
 const LEISURELY_CALLS: usize = 2;
+/// How many shots of the gate may wait for the loop.
+const SHOTS: usize = 1_024;
 /// How long a shutdown waits for what is being ended.
 const SHUTDOWN: Duration = Duration::from_secs(4);
 /// How soon the own container is looked for again.
@@ -74,6 +79,10 @@ struct Context {
     /// The same for what has time: nothing that runs is waiting for it.
     leisure: Slots,
     seats: Seats,
+    /// What the gate goes by.
+    prepared: Prepared,
+    /// Whether the engine's processes are seen here, and can be signalled.
+    shares_pids: AtomicBool,
     /// The engine's time when it was first connected. What its history tells of the time before
     /// only says where to look.
     began: OnceLock<Timestamp>,
@@ -86,6 +95,19 @@ impl Context {
     /// A number for the present connection to the engine, or for there being none.
     fn connection(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Whether a container's process can be ended by a signal.
+    fn is_sharing_pids(&self) -> bool {
+        self.shares_pids.load(Ordering::Relaxed)
+    }
+
+    /// Counts and tells that a path could not end what it should have.
+    fn fell_back(&self, path: Path, id: &ContainerId, error: &NotKilled) {
+        let path = path.as_str();
+        self.metrics.path_fallbacks.with_label_values(&[path]).inc();
+        let id = id.short();
+        tracing::warn!(id, path, %error, "a container's process was not ended; the engine is asked to");
     }
 }
 
@@ -113,6 +135,8 @@ pub struct Settings {
     pub self_id: Option<String>,
     /// Whether records bear the name of the engine's host, and not one that was given.
     pub learn_host: bool,
+    /// By how many of the engine's runtimes tasks are told of.
+    pub watching: watch::Receiver<usize>,
 }
 
 /// The loop.
@@ -149,6 +173,9 @@ pub struct Controller {
     task_ids: HashMap<Id, ContainerId>,
     /// Containers that are to be started again.
     revivals: JoinSet<()>,
+    watching: watch::Receiver<usize>,
+    /// What the gate has ended, and the way there.
+    shots: (mpsc::Sender<Shot>, mpsc::Receiver<Shot>),
 }
 
 struct Tracked {
@@ -176,6 +203,8 @@ impl Controller {
                 slots: Slots::new(CALLS),
                 leisure: Slots::new(LEISURELY_CALLS),
                 seats: Seats::default(),
+                prepared: Prepared::default(),
+                shares_pids: AtomicBool::new(false),
                 began: OnceLock::new(),
                 connections: AtomicU64::new(0),
                 shutdown,
@@ -201,12 +230,24 @@ impl Controller {
             tasks: JoinSet::new(),
             task_ids: HashMap::new(),
             revivals: JoinSet::new(),
+            watching: settings.watching,
+            shots: mpsc::channel(SHOTS),
         };
         // What is known of a container is kept until it is no longer listed.
         for id in controller.context.ledger.all().keys() {
             controller.tracked(id);
         }
         controller
+    }
+
+    /// Ends what may not begin, as it is told of in `tasks`, beside the loop: that may be busy with a list of
+    /// thousands.
+    pub fn gate(&self, tasks: mpsc::Receiver<TaskCreated>) -> impl Future<Output = ()> + use<> {
+        let gate = Gate {
+            context: self.context.clone(),
+            shots: self.shots.0.clone(),
+        };
+        gate.run(tasks, self.context.shutdown.clone())
     }
 
     /// Enforces until shutdown, then lets running ends finish. Meanwhile it answers who asks for a sign
@@ -234,6 +275,8 @@ impl Controller {
                 }
                 Some(update) = updates.recv() => self.update(update).await,
                 Some(candidate) = candidates.recv() => self.candidate(candidate),
+                Some(shot) = self.shots.1.recv() => self.shot(shot),
+                Ok(()) = self.watching.changed() => self.publish(),
                 Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
                 Some(weighed) = self.changes.join_next() => match weighed {
                     Ok(outcome) => self.weighed(outcome),
@@ -274,6 +317,16 @@ impl Controller {
         }
     }
 
+    /// Has it found out what a shot of the gate did.
+    fn shot(&mut self, shot: Shot) {
+        let id = shot.id().clone();
+        let subject = self.tracked(&id).subject.clone();
+        let arrived = shot.arrived;
+        subject.heard().shot = Some(shot);
+        subject.mark(Trigger::Start, arrived, None);
+        self.attend(&id);
+    }
+
     fn connected(&mut self, info: &EngineInfo) {
         if self.was_connected {
             self.context.metrics.engine_reconnects.inc();
@@ -281,6 +334,10 @@ impl Controller {
             self.connected_at = Instant::now();
         }
         self.context.connections.fetch_add(1, Ordering::Relaxed);
+        let shares_pids = info.has_same_pids && processes::may_kill();
+        self.context
+            .shares_pids
+            .store(shares_pids, Ordering::Relaxed);
         self.connected = true;
         self.was_connected = true;
         self.told_away = false;
@@ -356,6 +413,9 @@ impl Controller {
             if matches!(change.kind, ChangeKind::Die | ChangeKind::Destroy) {
                 self.context.seats.vacate(&change.id);
             }
+            if change.kind == ChangeKind::Destroy {
+                self.context.prepared.forget(&change.id);
+            }
             if change.kind == ChangeKind::Die {
                 self.died(&change.id);
             }
@@ -370,8 +430,7 @@ impl Controller {
 
     fn forbids_exec(&self) -> bool {
         let enforcement = self.context.enforcement.borrow();
-        let mut rules = enforcement.in_force.list.rules.iter();
-        rules.any(|rule| !rule.exec)
+        enforcement.in_force.list.forbids_exec()
     }
 
     /// Has a container started again that a rule keeps running.

@@ -30,6 +30,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::net::UnixStream;
 
 use crate::container::{Container, ContainerId};
 use crate::engine::{
@@ -38,6 +39,7 @@ use crate::engine::{
 };
 use crate::grant::{Power, normal_path};
 use crate::image::Reference;
+use crate::processes;
 use body::Body;
 use elements::Elements;
 use paths::Paths;
@@ -110,6 +112,18 @@ impl Docker {
             defaults: Mutex::default(),
             paths: Paths::default(),
         })
+    }
+
+    /// Whether the process that made its socket has a number here, and the same one.
+    async fn has_same_pids(&self) -> bool {
+        let Some(socket) = &self.socket else {
+            return false;
+        };
+        let connected = tokio::time::timeout(QUICK, UnixStream::connect(socket)).await;
+        let peer = connected.ok().and_then(Result::ok);
+        let peer = peer.and_then(|stream| stream.peer_cred().ok()?.pid());
+        let peer = peer.and_then(|pid| u32::try_from(pid).ok());
+        peer.is_some_and(|pid| pid > 0 && processes::has_same_numbers(pid))
     }
 
     /// What is ordinary on this engine.
@@ -238,7 +252,10 @@ impl Engine for Docker {
         };
         let defaults = answers::defaults(&answer, self.socket.clone());
         *self.defaults.lock().unwrap_or_else(PoisonError::into_inner) = Some(defaults);
-        Ok(answers::info(&answer))
+        Ok(EngineInfo {
+            has_same_pids: self.has_same_pids().await,
+            ..answers::info(&answer)
+        })
     }
 
     async fn changes(&self, since: Option<Timestamp>) -> Result<Messages, EngineError> {

@@ -27,6 +27,8 @@ pub struct EngineInfo {
     pub host: String,
     /// The time there, where the engine told.
     pub time: Option<Timestamp>,
+    /// Whether its processes have the same numbers for this process.
+    pub has_same_pids: bool,
 }
 
 /// What happened to a container, as far as that matters here.
@@ -137,6 +139,8 @@ pub struct Inspection {
     pub started_at: Option<Timestamp>,
     /// When its process last ended.
     pub finished_at: Option<Timestamp>,
+    /// Its first process, by its number on the engine's host, while it runs.
+    pub pid: Option<u32>,
     /// What its process exited with when it last ended; none while it runs, and where the engine
     /// was not there to see it.
     pub exit_code: Option<i64>,

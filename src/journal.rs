@@ -69,6 +69,8 @@ pub struct Decision {
     pub outcome: Option<Outcome>,
     /// The engine's words where it refused.
     pub error: Option<String>,
+    /// By which path it was ended.
+    pub path: record::Path,
     /// The restart policy that the container had.
     pub restart_policy: Option<String>,
     /// When the life that this is about began, by the engine.
@@ -314,7 +316,7 @@ fn to_record(decision: &Decision, host: String) -> Record {
         action: decision.action,
         outcome: decision.outcome,
         error: decision.error.clone(),
-        path: ended.then_some(record::Path::Api),
+        path: ended.then_some(decision.path),
         restart_policy: decision.restart_policy.clone(),
         started_at: decision.started_at,
         lived_ms: decision.lived.map(|lived| lived.as_secs_f64() * 1_000.0),

@@ -177,6 +177,14 @@ impl Memory {
         container.foreign_exec = present.map(|exec| exec.program.clone());
     }
 
+    /// Fills in what is remembered, but for the powers that its paths lead to: those may be others at each
+    /// start.
+    pub fn recall_without_links(&self, container: &mut Container) {
+        let mut memory = self.clone();
+        memory.recall(container);
+        container.powers.clone_from(&self.powers);
+    }
+
     /// What is to be known of it by the next process.
     pub fn lasting(&self) -> Lasting {
         Lasting {

@@ -39,6 +39,8 @@ pub struct Metrics {
     pub lived: Histogram,
     pub reaction: Histogram,
     pub escaped: IntCounter,
+    pub path_info: IntGaugeVec,
+    pub path_fallbacks: IntCounterVec,
     pub engine_connected: IntGauge,
     pub engine_reconnects: IntCounter,
     pub events: IntCounterVec,
@@ -105,6 +107,16 @@ impl Metrics {
                 "escaped_total",
                 "Denied containers that still ran ten seconds after their verdict",
             )?,
+            path_info: make.gauges(
+                "path_info",
+                "1 for each path by which what is denied is ended",
+                &["path"],
+            )?,
+            path_fallbacks: make.counters(
+                "path_fallbacks_total",
+                "Containers that this path should have ended and could not, left to the engine's kill",
+                &["path"],
+            )?,
             engine_connected: make.gauge("engine_connected", "1 while the engine answers")?,
             engine_reconnects: make.counter(
                 "engine_reconnects_total",
@@ -170,8 +182,11 @@ impl Metrics {
             registry: make.registry,
         };
         // What is alarmed on is there before it happens.
-        for what in ["event", "container", "field"] {
+        for what in ["event", "container", "field", "task"] {
             metrics.unreadable.with_label_values(&[what]);
+        }
+        for path in ["pid", "gate"] {
+            metrics.path_fallbacks.with_label_values(&[path]);
         }
         for outcome in ["applied", "unchanged", "invalid", "held"] {
             metrics.allowlist_reloads.with_label_values(&[outcome]);

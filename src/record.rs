@@ -68,7 +68,7 @@ impl Trigger {
 pub enum Outcome {
     /// It was ended by us.
     Done,
-    /// It was removed before it could start.
+    /// It was removed before it could start, or its first process was ended before its program began.
     NeverRan,
     /// It was ended by someone else while we were about to.
     Gone,
@@ -168,7 +168,7 @@ pub struct Record {
     pub outcome: Option<Outcome>,
     /// The engine's words where it refused.
     pub error: Option<String>,
-    /// By which path it was ended: `api`.
+    /// By which path it was ended.
     pub path: Option<Path>,
     /// The restart policy it had.
     pub restart_policy: Option<String>,
@@ -199,9 +199,36 @@ pub enum Event {
 }
 
 /// How a container can be ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Path {
     /// By the engine's API.
     Api,
+    /// By a signal to its first process, with the engine's own kill behind it.
+    Pid,
+    /// By a signal to its first process before its program began, or as it did.
+    Gate,
+}
+
+impl Path {
+    /// Every path, the slowest first.
+    pub const ALL: [Self; 3] = [Self::Api, Self::Pid, Self::Gate];
+
+    /// What it does, for people.
+    pub fn purpose(self) -> &'static str {
+        match self {
+            Self::Api => "the engine is asked to end it",
+            Self::Pid => "its process is ended by a signal, then the engine is asked to end it",
+            Self::Gate => "its process is ended before its program begins, where that can be known",
+        }
+    }
+
+    /// The word in records and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Pid => "pid",
+            Self::Gate => "gate",
+        }
+    }
 }

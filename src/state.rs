@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::allowlist::Mode;
+use crate::record::Path;
 use crate::status::{Enforcement, HeldList, RejectedList, Surroundings};
 
 pub use directory::{Accepted, StateDirectory, accepted, remembered};
@@ -43,6 +44,8 @@ struct ControllerState {
     hindrance: Option<String>,
     rejected: Option<RejectedList>,
     held: Option<Arc<HeldList>>,
+    #[serde(default)]
+    paths: Vec<Path>,
     surroundings: Arc<Surroundings>,
     last_sweep: Option<Timestamp>,
 }
@@ -61,6 +64,7 @@ impl ControllerState {
             hindrance: enforcement.hindrance.clone(),
             rejected: enforcement.rejected.clone(),
             held: enforcement.held.clone(),
+            paths: enforcement.paths.clone(),
             surroundings: enforcement.surroundings.clone(),
             last_sweep: enforcement.last_sweep,
         }

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::allowlist::{Allowlist, InvalidAllowlist, Mode, Rule, Verdict};
 use crate::container::{Container, ContainerId};
+use crate::record::Path;
 use crate::together;
 
 /// How early it is told that a rule expires.
@@ -201,6 +202,8 @@ pub struct Enforcement {
     pub enforcing: bool,
     /// What keeps it from enforcing, where something does.
     pub hindrance: Option<String>,
+    /// By which paths what is denied is ended, the slowest first.
+    pub paths: Vec<Path>,
     /// Where this process stands.
     pub surroundings: Arc<Surroundings>,
     /// When all containers were last listed and judged.

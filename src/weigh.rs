@@ -115,6 +115,7 @@ mod tests {
             mode,
             enforcing: true,
             hindrance: None,
+            paths: Vec::new(),
             surroundings: Arc::new(Surroundings {
                 own: [own].into(),
                 ..Surroundings::default()

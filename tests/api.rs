@@ -455,6 +455,7 @@ fn health_is_told_with_what_is_missing() {
         ready,
         json!({
             "ready": true, "missing": [], "enforcing": true, "mode": "enforce", "hindrance": null,
+            "paths": ["api"],
             "allowlist_error": null, "allowlist_held": null, "audit_log_error": null,
         })
     );

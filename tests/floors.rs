@@ -10,11 +10,12 @@ use std::path::Path;
 const FLOORS: &[&[&str]] = &[
     &["printable", "pattern", "image", "grant", "container"],
     &["allowlist"],
-    &["together", "status", "weigh", "decide", "record"],
-    &["engine", "metrics", "backoff", "uptime"],
+    &["record", "together", "status", "weigh", "decide"],
+    &["engine", "metrics", "backoff", "uptime", "processes"],
     &["follow", "look", "own", "journal", "state", "credentials"],
     &[
         "docker",
+        "containerd",
         "reload",
         "inventory",
         "controller",

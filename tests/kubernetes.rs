@@ -176,10 +176,63 @@ fn components_add_what_they_say() {
 
     let both = tempfile::tempdir_in(root()).unwrap();
     let text = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../k8s]\n\
-                components: [../k8s/components/audit, ../k8s/components/service-monitor]\n";
+                components: [../k8s/components/audit, ../k8s/components/service-monitor, ../k8s/components/faster-paths]\n";
     std::fs::write(both.path().join("kustomization.yaml"), text).unwrap();
     let made = kubectl_kustomize(both.path()).unwrap();
     assert!(made.iter().any(|one| one["kind"] == "ServiceMonitor"));
+    let set = made.iter().find(|one| one["kind"] == "DaemonSet").unwrap();
+    may_signal(set);
+}
+
+/// The node's processes, and the right to signal them for who enforces alone.
+#[track_caller]
+fn may_signal(set: &Value) {
+    let pod = &set["spec"]["template"]["spec"];
+    assert_eq!(pod["hostPID"], true);
+    for container in pod["containers"].as_array().unwrap() {
+        let capabilities = &container["securityContext"]["capabilities"];
+        let is_controller = container["name"] == "status-state-controller";
+        let added = if is_controller {
+            json!(["KILL"])
+        } else {
+            Value::Null
+        };
+        assert_eq!(capabilities["add"], added, "{container:#}");
+    }
+}
+
+/// Merged by hand, as Debian's kubectl knows no components.
+#[test]
+fn the_faster_paths_take_the_nodes_processes_and_one_right() {
+    let path = root().join("k8s/components/faster-paths/processes.yaml");
+    let mut documents = documents(&std::fs::read_to_string(path).unwrap());
+    let patch = documents.pop().unwrap();
+    assert!(documents.is_empty());
+    let set: DaemonSet = only("DaemonSet");
+    let mut set = serde_json::to_value(set).unwrap();
+    merge(&mut set, &patch);
+    is_known(&set);
+    may_signal(&set);
+}
+
+/// As kustomize merges: lists of what has a name by name, others as a whole.
+fn merge(into: &mut Value, patch: &Value) {
+    match (into, patch) {
+        (Value::Object(into), Value::Object(patch)) => {
+            for (key, value) in patch {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (Value::Array(into), Value::Array(patch))
+            if patch.iter().all(|one| one["name"].is_string()) =>
+        {
+            for one in patch {
+                let known = into.iter_mut().find(|other| other["name"] == one["name"]);
+                merge(known.expect("one of that name"), one);
+            }
+        }
+        (into, patch) => *into = patch.clone(),
+    }
 }
 
 #[test]

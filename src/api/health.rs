@@ -18,6 +18,7 @@ use super::{Shared, Sources};
 use crate::allowlist::{Action, Allowlist, Mode};
 use crate::container::State as ContainerState;
 use crate::metrics::Metrics;
+use crate::record::Path;
 use crate::status::{HeldList, RejectedList};
 use crate::uptime::age;
 
@@ -36,6 +37,8 @@ pub(super) struct Readiness {
     mode: Mode,
     /// What keeps it from enforcing, where something does.
     hindrance: Option<String>,
+    /// By which paths what is denied is ended, the slowest first.
+    paths: Vec<Path>,
     /// What is wrong with a newer list that is kept out.
     allowlist_error: Option<String>,
     /// The hash of a newer list that is held back.
@@ -101,6 +104,7 @@ pub(super) async fn readyz(State(sources): Shared) -> Response {
         enforcing: enforcement.enforcing,
         mode: enforcement.mode,
         hindrance: enforcement.hindrance.clone(),
+        paths: enforcement.paths.clone(),
         allowlist_error: rejected.map(|rejected| rejected.message.clone()),
         allowlist_held: enforcement.held.as_ref().map(|held| held.hash.clone()),
         audit_log_error,

@@ -87,6 +87,9 @@ fn glance(listing: &Listing, enforcement: &Enforcement, now: Timestamp) -> Marku
         dl #glance .glance data-live {
             div { dt { "Denied ones are ended" } dd.(verdict) { (word) } }
             div { dt { "Mode" } dd { (enforcement.mode.as_str()) } }
+            @if let Some(path) = enforcement.paths.last() {
+                div { dt { "Fastest path" } dd title=(path.purpose()) { (path.as_str()) } }
+            }
             div {
                 dt { "Engine" }
                 dd {

@@ -93,6 +93,7 @@ impl Beginning {
             audit_only: self.audit_only,
             enforcing: false,
             hindrance: None,
+            paths: Vec::new(),
             surroundings: Arc::default(),
             last_sweep: None,
             swept: None,

@@ -111,6 +111,7 @@ impl ReadAlong {
             mode: own.list.mode(self.audit_only, Timestamp::now()),
             enforcing: false,
             hindrance: Some(hindrance.to_owned()),
+            paths: Vec::new(),
             surroundings: self.enforcement.borrow().surroundings.clone(),
             last_sweep: None,
             swept: None,

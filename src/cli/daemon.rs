@@ -10,6 +10,7 @@ use super::notify::NotifyArguments;
 use super::{Answer, BAD_USAGE, EngineArguments, FINE, Failure, INTERNAL};
 use crate::api::Role;
 use crate::app;
+use crate::containerd;
 use crate::journal::{Destination, MOST_KEPT, Rotation};
 use crate::telemetry::{self, LogFormat};
 
@@ -65,6 +66,15 @@ pub(super) struct Arguments {
         value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_KEPT))
     )]
     audit_keep: u32,
+    /// The engine's containerd, by which what is denied is ended before its program begins: `auto` looks
+    /// beside the engine's socket, `off` leaves it alone, else the path of its socket
+    #[arg(
+        long,
+        env = "DOCKWARDEN_CONTAINERD",
+        value_name = "auto|off|PATH",
+        default_value = "auto"
+    )]
+    containerd: containerd::Socket,
     /// The container that dockwarden itself runs in, where it can't find out
     #[arg(long, env = "DOCKWARDEN_SELF_ID", value_name = "ID")]
     self_id: Option<String>,
@@ -136,6 +146,7 @@ pub(super) async fn run(role: Role, arguments: Arguments) -> Answer {
         resync: arguments.resync,
         state_dir: arguments.state_dir.or(beside),
         audit_log,
+        containerd: arguments.containerd,
         self_id: arguments.self_id,
         host_name: arguments.host_name,
         show_all_labels: arguments.show_labels == ShowLabels::All,

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Context;
-use super::end::{Extra, INSPECT};
+use super::end::{Extra, INSPECT, first_process};
 use super::history::History;
 use super::subject::Subject;
 use crate::allowlist::{Mode, Question, Verdict};
@@ -17,7 +17,7 @@ use crate::container::Container;
 use crate::decide::{Policy, Step, decide};
 use crate::engine::EngineError;
 use crate::look;
-use crate::record::{Outcome, Trigger};
+use crate::record::{Outcome, Path, Trigger};
 use crate::state::Remembered;
 use crate::status::Enforcement;
 
@@ -65,6 +65,8 @@ pub(super) async fn attend(
             trigger,
             arrived,
             starts,
+            pid: None,
+            shot: None,
         };
         let next = attendance.once(listed, &mut backoff).await;
         is_settled = matches!(next, Next::Settled);
@@ -92,6 +94,10 @@ pub(super) struct Attendance<'a> {
     pub(super) arrived: Instant,
     /// The starts that were heard of before this look; a later one gets a look of its own.
     pub(super) starts: u64,
+    /// Its first process, where that was looked up already.
+    pub(super) pid: Option<u32>,
+    /// A signal was sent to that already, on this path.
+    pub(super) shot: Option<Path>,
 }
 
 impl Attendance<'_> {
@@ -112,6 +118,10 @@ impl Attendance<'_> {
             self.history.looked_at_life = life;
             self.history.memory.begin_life();
         }
+        let shot = self.subject.heard().shot.take();
+        if let Some(shot) = shot {
+            return self.follow_up(shot, deaths, backoff).await;
+        }
         let is_leisurely = self.trigger == Trigger::Sweep && listed.is_some();
         let subject = self.subject;
         let looked = match is_leisurely {
@@ -120,13 +130,14 @@ impl Attendance<'_> {
                 Some(looked) => looked,
                 None => return Next::After(Duration::ZERO),
             },
-            false => self.look(listed).await,
+            false => self.look_and_take_aim(listed).await,
         };
         let mut container = match looked {
             Ok(Some(container)) => container,
             // It may also go in the middle of it.
             Ok(None) | Err(EngineError::NotFound) => {
                 self.context.seats.vacate(id);
+                self.context.prepared.forget(id);
                 self.put_early_end_on_record(None).await;
                 return Next::Settled;
             }
@@ -186,6 +197,7 @@ impl Attendance<'_> {
             }
             Step::Leave if verdict.is_denied() && self.list_may_lag() => Next::After(LAG),
             Step::Leave => {
+                self.prepare(&container, &verdict).await;
                 if looked_at.is_none() {
                     match self.put_unseen_end_on_record(&container, &verdict).await {
                         Ok(true) => {}
@@ -320,6 +332,28 @@ impl Attendance<'_> {
             _ => false,
         };
         is_told && self.arrived.elapsed() < RESUMED
+    }
+
+    /// The container as it is now; and the number of its process, where one starts that was denied when it was
+    /// last looked at.
+    async fn look_and_take_aim(
+        &mut self,
+        listed: Option<Container>,
+    ) -> Result<Option<Container>, EngineError> {
+        let (context, subject) = (self.context, self.subject);
+        let last = self.history.last.as_ref();
+        let is_aimed_at = self.trigger == Trigger::Start
+            && context.is_sharing_pids()
+            && last.is_some_and(|(_, verdict)| verdict.is_denied());
+        let first_process = async {
+            match is_aimed_at {
+                true => first_process(context, &subject.id).await,
+                false => None,
+            }
+        };
+        let (container, pid) = tokio::join!(self.look(listed), first_process);
+        self.pid = pid;
+        container
     }
 
     /// The container as it is now. What a full list showed is good enough for leaving it alone.

@@ -11,10 +11,11 @@ use super::attend::{Attendance, Next};
 use super::subject::{Subject, span};
 use crate::allowlist::{Action, Reason, Verdict};
 use crate::backoff::Backoff;
-use crate::container::{Container, State};
+use crate::container::{Container, ContainerId, State};
 use crate::engine::{Act, Acted, Change, EngineError, Inspection, KILLED, RestartPolicy};
 use crate::journal::Decision;
-use crate::record::{Outcome, Trigger};
+use crate::processes::{self, NotKilled};
+use crate::record::{Outcome, Path, Trigger};
 use crate::status::Enforcement;
 
 /// What still runs this long after its verdict has escaped.
@@ -25,6 +26,8 @@ const CONFIRM: Duration = Duration::from_secs(10);
 const LATE_DEATH: Duration = Duration::from_secs(1);
 /// How long an event may come after the answer that it belongs to.
 pub(super) const LATE_EVENT: Duration = Duration::from_millis(100);
+/// How long the engine's own kill waits for the number of a process.
+const FIRST_PROCESS: Duration = Duration::from_millis(50);
 /// How long a record waits for what an inspection adds to it.
 pub(super) const INSPECT: Duration = Duration::from_secs(2);
 
@@ -91,6 +94,10 @@ impl Attendance<'_> {
             self.enforcement.in_force.hash.clone(),
             self.enforcement.mode,
         );
+        let (pid, shot) = (self.pid, self.shot);
+        let is_killed = context.is_sharing_pids()
+            && matches!(action, Action::Kill | Action::Remove)
+            && matches!(container.state, State::Running | State::Unknown);
         let call = context.slots.call(&subject.hung, async {
             let is_outdated = {
                 let now = context.enforcement.borrow();
@@ -100,6 +107,11 @@ impl Attendance<'_> {
                 // The wait for a slot outlived the verdict: another list may allow it.
                 return Ok(None);
             }
+            let path = match shot {
+                Some(path) => path,
+                None if is_killed && signal(context, subject, pid).await => Path::Pid,
+                None => Path::Api,
+            };
             let died = async {
                 if action == Action::Pause {
                     std::future::pending::<()>().await;
@@ -117,8 +129,13 @@ impl Attendance<'_> {
                     false => Acted::Gone,
                 },
             };
+            // What a signal of ours has ended may be over before the engine is asked to.
+            let acted = match path {
+                Path::Api => acted,
+                Path::Pid | Path::Gate => Acted::Done,
+            };
             let shown = confirm(context, subject, action, acted, deaths).await?;
-            Ok::<_, Failure>(Some(shown))
+            Ok::<_, Failure>(Some((shown, path)))
         });
         let mut call = std::pin::pin!(call);
         let in_time = tokio::select! {
@@ -135,13 +152,13 @@ impl Attendance<'_> {
         };
         match result {
             Ok(None) => Next::After(Duration::ZERO),
-            Ok(Some(Shown::Restarting)) => {
+            Ok(Some((Shown::Restarting, _))) => {
                 self.history.failures += 1;
                 Next::After(Duration::ZERO)
             }
-            Ok(Some(Shown::End(end))) => {
+            Ok(Some((Shown::End(end), path))) => {
                 let reaction = self.arrived.elapsed();
-                self.put_end_on_record(container, verdict, action, end, reaction)
+                self.put_end_on_record(container, verdict, (action, path), end, reaction)
                     .await;
                 Next::Settled
             }
@@ -171,7 +188,7 @@ impl Attendance<'_> {
         &mut self,
         container: &Container,
         verdict: &Verdict,
-        action: Action,
+        (action, path): (Action, Path),
         end: End,
         reaction: Duration,
     ) {
@@ -189,6 +206,7 @@ impl Attendance<'_> {
             let extra = Extra {
                 action: Some(action),
                 lived: Some(Duration::ZERO),
+                path: Some(path),
                 reaction: Some(reaction),
                 ..Extra::default()
             };
@@ -226,8 +244,10 @@ impl Attendance<'_> {
             _ => (Inspection::default(), None),
         };
         let policy = inspection.restart_policy;
+        // (One that was shot as its program began may have exited with whatever its start made of that.)
         if outcome == Outcome::Done
             && !is_frozen
+            && path != Path::Gate
             && self
                 .had_ended(container, action, is_death_heard, &inspection)
                 .await
@@ -250,6 +270,7 @@ impl Attendance<'_> {
             restart_policy: policy.map(|policy| policy.to_string()),
             started_at: inspection.started_at,
             lived,
+            path: Some(path),
             reaction: Some(reaction),
             ..Extra::default()
         };
@@ -306,7 +327,7 @@ impl Attendance<'_> {
 
     /// Whether one that was created when it was to be removed has started after all: word of its
     /// end comes after that.
-    async fn hear_whether_it_ran(&self) -> bool {
+    pub(super) async fn hear_whether_it_ran(&self) -> bool {
         let destroyed = async {
             while !self.subject.heard().is_destroyed {
                 self.subject.wake.notified().await;
@@ -482,6 +503,7 @@ impl Attendance<'_> {
             action: outcome.map(|_| extra.action.unwrap_or(in_force.list.action)),
             outcome,
             error: extra.error,
+            path: extra.path.unwrap_or(Path::Api),
             restart_policy: extra.restart_policy,
             started_at: extra.started_at,
             lived: extra.lived,
@@ -497,7 +519,7 @@ impl Attendance<'_> {
         self.history.is_on_record(reason, outcome, hash)
     }
 
-    fn settle_life(&mut self) {
+    pub(super) fn settle_life(&mut self) {
         self.settle_start();
         self.history.deaths = self.subject.heard().deaths;
         self.history.life_is_over();
@@ -514,10 +536,38 @@ impl Attendance<'_> {
 pub(super) struct Extra {
     pub(super) action: Option<Action>,
     pub(super) error: Option<String>,
+    pub(super) path: Option<Path>,
     pub(super) restart_policy: Option<String>,
     pub(super) started_at: Option<Timestamp>,
     pub(super) lived: Option<Duration>,
     pub(super) reaction: Option<Duration>,
+}
+
+/// Sends SIGKILL to a container's first process, ahead of the engine's own kill. A failure is counted, and
+/// left to that one. `pid` is the process, where it was looked up already.
+async fn signal(context: &Context, subject: &Subject, pid: Option<u32>) -> bool {
+    let pid = match pid {
+        Some(pid) => Some(pid),
+        None => first_process(context, &subject.id).await,
+    };
+    let Some(pid) = pid else {
+        return false;
+    };
+    match processes::kill(pid, &subject.id) {
+        Ok(()) => true,
+        // It has ended itself; the engine tells.
+        Err(NotKilled::Gone(_)) => false,
+        Err(error) => {
+            context.fell_back(Path::Pid, &subject.id, &error);
+            false
+        }
+    }
+}
+
+/// The number of a container's first process, where the engine tells it at once.
+pub(super) async fn first_process(context: &Context, id: &ContainerId) -> Option<u32> {
+    let inspected = tokio::time::timeout(FIRST_PROCESS, context.engine.inspect(id)).await;
+    inspected.ok()?.ok()?.pid
 }
 
 /// Waits until what the engine reported shows. Its word alone is not enough: a kill of a

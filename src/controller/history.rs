@@ -45,6 +45,8 @@ pub(super) struct History {
     pub(super) told_of_fields: bool,
     /// The restart policy that was taken from it.
     pub(super) restart_policy: Option<RestartPolicy>,
+    /// The list by which the gate was last told of it.
+    pub(super) prepared_by: Option<Arc<str>>,
     /// It has none by which the engine would start it again.
     pub(super) is_kept_dead: bool,
     /// The list by which it was ended, though it is allowed by it now that it is dead: for an exec, or as one

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::Controller;
 use crate::allowlist::Mode;
-use crate::record::What;
+use crate::record::{Path, What};
 
 impl Controller {
     /// Publishes what follows from the loop's own state.
@@ -16,12 +16,14 @@ impl Controller {
         } else {
             self.own.hindrance()
         };
+        let paths = self.paths();
         self.context.enforcement.send_modify(|enforcement| {
             enforcement.mode = enforcement
                 .in_force
                 .mode(enforcement.audit_only, Timestamp::now());
             enforcement.enforcing = hindrance.is_none() && enforcement.mode == Mode::Enforce;
             enforcement.hindrance = hindrance;
+            enforcement.paths = paths;
         });
         let enforcement = self.context.enforcement.borrow();
         let (mode, previous) = (enforcement.mode, self.told_mode);
@@ -36,6 +38,11 @@ impl Controller {
         // Time alone changes that: each sweep publishes it anew.
         let expiring = enforcement.in_force.expiring(Timestamp::now()).count();
         metrics.rules_expiring.set(gauge(expiring));
+        for path in Path::ALL {
+            let is_there = enforcement.paths.contains(&path);
+            let info = metrics.path_info.with_label_values(&[path.as_str()]);
+            info.set(is_there.into());
+        }
         for mode in Mode::ALL {
             let is_in_force = enforcement.mode == mode;
             metrics
@@ -43,6 +50,18 @@ impl Controller {
                 .with_label_values(&[mode.as_str()])
                 .set(is_in_force.into());
         }
+    }
+
+    /// The paths by which what is denied is ended, as things stand.
+    fn paths(&self) -> Vec<Path> {
+        let shares_pids = self.context.is_sharing_pids();
+        let is_told_of_tasks = *self.watching.borrow() > 0;
+        let is_there = |path: &Path| match path {
+            Path::Api => true,
+            Path::Pid => shares_pids,
+            Path::Gate => shares_pids && is_told_of_tasks,
+        };
+        Path::ALL.into_iter().filter(is_there).collect()
     }
 
     /// Shows the list in force in the metrics.

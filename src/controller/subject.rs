@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::gate::Shot;
 use crate::container::{Container, ContainerId};
 use crate::engine::{Change, ChangeKind};
 use crate::record::Trigger;
@@ -47,6 +48,8 @@ pub(super) struct Heard {
     pub(super) was_signalled: bool,
     /// It was removed.
     pub(super) is_destroyed: bool,
+    /// What the gate did to it, where that is not on record yet.
+    pub(super) shot: Option<Shot>,
     /// It runs, and a rule says that it is to be started again when it stops by itself.
     pub(super) is_kept_running: bool,
     /// Programs that were executed in it.

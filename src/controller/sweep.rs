@@ -61,6 +61,7 @@ impl Controller {
         });
         let tracked = &self.tracked;
         self.context.ledger.retain(|id| tracked.contains_key(id));
+        self.context.prepared.retain(|id| tracked.contains_key(id));
         let metrics = &self.context.metrics;
         metrics.last_sweep.set(now.as_duration().as_secs_f64());
         metrics

@@ -84,6 +84,7 @@ pub(super) fn inspected(answer: &Value, defaults: &EngineDefaults) -> Inspection
         created_at: instant(answer, "Created"),
         started_at: time("StartedAt"),
         finished_at: time("FinishedAt"),
+        pid: state.and_then(pid),
         exit_code: state.and_then(exit_code),
         restart_policy: answer
             .pointer("/HostConfig/RestartPolicy")
@@ -100,6 +101,11 @@ pub(super) fn inspected(answer: &Value, defaults: &EngineDefaults) -> Inspection
         user: config("User").unwrap_or_default(),
         execs: texts(answer, "ExecIDs").into_iter().collect(),
     }
+}
+
+fn pid(state: &Value) -> Option<u32> {
+    let pid = state.get("Pid")?.as_u64()?;
+    u32::try_from(pid).ok().filter(|pid| *pid > 0)
 }
 
 /// An engine that was away when a process ended says 255.
@@ -200,6 +206,7 @@ pub(super) fn info(answer: &Value) -> EngineInfo {
         version: version.unwrap_or_default(),
         host: text(answer, "Name").unwrap_or_default(),
         time: text(answer, "SystemTime").and_then(|time| time.parse().ok()),
+        has_same_pids: false,
     }
 }
 

@@ -76,6 +76,7 @@ impl Reader {
                 mode: state.mode,
                 enforcing: state.enforcing,
                 hindrance: state.hindrance,
+                paths: state.paths,
                 surroundings: state.surroundings,
                 last_sweep: state.last_sweep,
                 swept: None,

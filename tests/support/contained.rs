@@ -83,6 +83,14 @@ impl Contained<'_> {
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
+    /// Gives it another list, as editors do.
+    #[track_caller]
+    pub fn write_list(&self, text: &str) {
+        let draft = self.dir.join("new");
+        std::fs::write(&draft, text).expect("the draft");
+        std::fs::rename(draft, self.dir.join("allowlist.toml")).expect("the list");
+    }
+
     /// The records in its audit log, oldest first.
     pub fn records(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.dir.join("audit.jsonl")).unwrap_or_default();

@@ -4,9 +4,10 @@ FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
 
 # containerd speaks protobuf; its interface is compiled by this.
-RUN apt-get update -qq \
- && apt-get install -y -qq --no-install-recommends protobuf-compiler >/dev/null \
- && rm -rf /var/lib/apt/lists/*
+RUN command -v protoc >/dev/null \
+ || { apt-get update -qq \
+   && apt-get install -y -qq --no-install-recommends protobuf-compiler >/dev/null \
+   && rm -rf /var/lib/apt/lists/*; }
 
 # The dependencies first, behind an empty program: this layer stays until Cargo.toml or Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./

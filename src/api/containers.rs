@@ -273,7 +273,14 @@ fn listing(
     let views = snapshot.containers.values().map(|container| {
         let verdict = verdicts.remove(&container.id).unwrap_or(Verdict::Unknown);
         let show_all_labels = sources.show_all_labels;
-        view(container, &verdict, enforcement, show_all_labels, &last)
+        view(
+            container,
+            &verdict,
+            enforcement,
+            show_all_labels,
+            &last,
+            now,
+        )
     });
     Listing {
         host: snapshot.host.clone(),
@@ -324,7 +331,14 @@ fn here_or_gone(sources: &Sources, name: &str) -> Result<Answer, Problem> {
         let show_all_labels = sources.show_all_labels;
         let view = View {
             explanation: Some(enforcement.in_force.list.explain(container, now)),
-            ..view(container, &verdict, &enforcement, show_all_labels, &last)
+            ..view(
+                container,
+                &verdict,
+                &enforcement,
+                show_all_labels,
+                &last,
+                now,
+            )
         };
         return Ok(Answer::Here(Box::new(view)));
     }
@@ -368,6 +382,7 @@ fn view(
     enforcement: &Enforcement,
     show_all_labels: bool,
     last: &BTreeMap<ContainerId, Arc<Record>>,
+    now: Timestamp,
 ) -> View {
     let is_shown = |key: &str| {
         show_all_labels || is_grouping_label(key) || enforcement.in_force.list.looks_at_label(key)
@@ -395,7 +410,7 @@ fn view(
         rule: verdict.rule().map(str::to_owned),
         reason: verdict.reason(),
         detail: verdict.detail().map(str::to_owned),
-        edit: enforcement.in_force.list.edit(container, verdict),
+        edit: enforcement.in_force.list.edit(container, verdict, now),
         last_decision: last
             .get(&container.id)
             .map(|record| LastDecision::from(&**record)),

@@ -95,16 +95,21 @@ pub(super) fn ended(denials: &[Record], list: &Allowlist, now: Timestamp) -> Mar
     }
 }
 
-/// What would allow it by the list of now, as far as a record tells what it was.
+/// What would allow it by the list of now, where that denies what the record tells of it for the same reason: a
+/// record does not tell all that a list may look at.
 fn edit(record: &Record, list: &Allowlist, now: Timestamp) -> Option<String> {
     let container = Container {
         name: record.container_name.clone(),
         image: record.image.clone(),
         image_id: record.image_id.clone(),
+        labels: Some(record.labels.clone()),
         powers: record.powers.clone(),
+        image_names: Some(record.image_digests.clone()).filter(|digests| !digests.is_empty()),
         ..Container::new(record.container_id.clone())
     };
-    list.edit(&container, &list.judge(&container, now))
+    let verdict = list.judge(&container, now);
+    let is_same = verdict.reason() == record.reason && verdict.rule() == record.rule.as_deref();
+    is_same.then(|| list.edit(&container, &verdict, now))?
 }
 
 fn record_row(record: &Record, edit: Option<&str>) -> Markup {
@@ -123,5 +128,45 @@ fn record_row(record: &Record, edit: Option<&str>) -> Markup {
             td.word.(outcome) data-label="Outcome" { (outcome) }
             td data-label="Lived" data-sort=[&lived] { @if let Some(lived) = &lived { (lived) " ms" } }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// That of a denied container of a Compose project.
+    fn record(reason: &str, rule: Option<&str>) -> Record {
+        let record = json!({
+            "v": 1, "seq": 1, "event": "decision", "time": "2026-01-01T00:00:00Z", "host": "h",
+            "container_id": "ab".repeat(32), "container_name": "web-1", "image": "shop/web:1",
+            "image_id": format!("sha256:{}", "1a".repeat(32)), "powers": ["host-network"],
+            "labels": {"com.docker.compose.project": "shop"}, "verdict": "denied", "rule": rule,
+            "reason": reason, "trigger": "start", "mode": "enforce", "allowlist_hash": "00",
+        });
+        serde_json::from_value(record).expect("a record")
+    }
+
+    #[test]
+    fn what_would_allow_it_is_said_where_a_record_tells_enough() {
+        let list = |label: &str| {
+            let text = format!(
+                "version = 1\n[[allow]]\nrule = \"web\"\nimage = \"shop/web\"\nlabels = {{ {label} }}\ngrants = []\n"
+            );
+            Allowlist::parse(text.as_bytes()).expect("a list")
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let of_project = list("\"com.docker.compose.project\" = \"shop\"");
+        let record_of_web = record("not-granted", Some("web"));
+        let text = edit(&record_of_web, &of_project, now).expect("an edit");
+        assert_eq!(text, "grants = [\"host-network\"]   # in rule web\n");
+        // It had a label that is not on record.
+        let of_tier = list("tier = \"front\"");
+        assert_eq!(edit(&record_of_web, &of_tier, now), None);
+        // Another list denied it.
+        let record_of_none = record("no-rule", None);
+        assert_eq!(edit(&record_of_none, &of_project, now), None);
     }
 }

@@ -20,6 +20,7 @@ mod saved;
 mod schema;
 mod table;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
@@ -193,7 +194,7 @@ pub fn main() -> ExitCode {
             Command::Schema => schema::run(),
             Command::Healthcheck(arguments) => healthcheck::run(&arguments).await,
             Command::NotifyTest(arguments) => notify::run(&arguments).await,
-            Command::Completions(arguments) => completions::run(&arguments),
+            Command::Completions(arguments) => Ok(completions::run(&arguments)),
             Command::Manual(arguments) => manual::run(&arguments),
         }
     });
@@ -202,10 +203,11 @@ pub fn main() -> ExitCode {
     end(answer)
 }
 
-#[allow(clippy::print_stderr)] // This is where messages for the person go.
 fn end(answer: Answer) -> ExitCode {
     ExitCode::from(answer.unwrap_or_else(|failure| {
-        eprintln!("dockwarden: {}", failure.message.trim_end());
+        // Whether or not it is read.
+        let message = failure.message.trim_end();
+        let _ = writeln!(std::io::stderr(), "dockwarden: {message}");
         failure.code
     }))
 }

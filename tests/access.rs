@@ -119,6 +119,37 @@ fn only_who_has_a_token_is_answered() {
 }
 
 #[test]
+fn a_stream_ends_with_the_token_that_began_it() {
+    let fake = Scripted::start();
+    let directory = tempfile::tempdir().unwrap();
+    let tokens = directory.path().join("tokens");
+    std::fs::write(&tokens, "first\nsecond\n").unwrap();
+    let warden = fake
+        .builder(LIST, "1h")
+        .args(["--token-file", tokens.to_str().unwrap()])
+        .start();
+    warden.wait_ready();
+    let listen = |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let stream = warden.stream("/decisions/stream", &[("Authorization", &bearer)]);
+        assert_eq!(stream.status, 200);
+        stream
+    };
+    let (first, second) = (listen("first"), listen("second"));
+    std::fs::write(&tokens, "second\nthird\n").unwrap();
+    eventually("the tokens are read", SOON, || {
+        status(&warden, "/containers", Some("Bearer third")) == 200
+    });
+    // One that goes on says something every ten seconds.
+    let mut lines = std::iter::from_fn(|| first.next_line(SOON)).take(20);
+    assert!(lines.by_ref().count() < 20, "it still tells");
+    let evil = numbered(1);
+    fake.begin(&evil, "evil:1");
+    let mut lines = std::iter::from_fn(|| second.next_line(SOON)).take(20);
+    assert!(lines.any(|line| line == "event: decision"));
+}
+
+#[test]
 fn credentials_that_cannot_be_used_start_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {

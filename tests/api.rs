@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
+use support::scripted::{Scripted, event, listed, numbered};
 use support::{Builder, Engine, Response, Warden, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -602,7 +603,72 @@ const ALL_METRICS: &[&str] = &[
     "build_info",
 ];
 
+/// What begins several ids is none of them, whether they are here or gone.
+#[test]
+fn an_id_s_beginning_names_one_container_or_is_refused() {
+    let fake = Scripted::start();
+    let (one, other, gone) = (numbered(0x1a), numbered(0x1b), "f".repeat(64));
+    for id in [&one, &other] {
+        let container = listed(id, "good:1");
+        fake.world().containers.insert(id.clone(), container);
+    }
+    let warden = fake.warden(LIST, "1h");
+    let answer = |name: &str| warden.get(&format!("/containers/{name}"));
+    eventually("all are shown", SOON, || answer(&other).status == 200);
+    let refused = answer(&one[..63]);
+    is_problem(&refused, 409, "what begins both");
+    for id in [&one, &other] {
+        assert!(refused.body.contains(&**id), "{refused:?}");
+    }
+    assert_eq!(answer("n1a").json()["container_id"], *one);
+
+    // Two were called so; the last of them is meant.
+    for id in [&gone, &"e".repeat(64)] {
+        let mut container = listed(id, "evil:1");
+        container["Names"] = json!(["/again"]);
+        fake.world().containers.insert(id.clone(), container);
+        fake.say(event("start", id).as_bytes());
+        fake.wait_for_kill(id);
+        warden.wait_for_verdict(id, "denied");
+        fake.world().containers.remove(id);
+        fake.say(event("destroy", id).as_bytes());
+        eventually("it is gone", SOON, || answer(id).json()["gone"] == true);
+    }
+    let last = answer("again").json();
+    assert_eq!(last["container_id"], "e".repeat(64));
+    for record in last["decisions"].as_array().unwrap() {
+        assert_eq!(record["container_id"], "e".repeat(64), "{last}");
+    }
+}
+
 // ---- Errors, the page
+
+/// What is asked for is shown; what is counted is all there is. Nothing hides in what strangers wrote.
+#[test]
+fn the_page_counts_all_and_shows_what_hides() {
+    let fake = Scripted::start();
+    for (number, image) in [(1, "good:1"), (2, "shop/front"), (3, "evil\u{202e}:1")] {
+        let mut container = listed(&numbered(number), image);
+        container["Labels"] = json!({"tier": "front"});
+        fake.world().containers.insert(numbered(number), container);
+    }
+    let list = format!("mode = \"audit\"\n{LIST}");
+    let warden = fake.warden(&list, "1h");
+    let page = |query: &str| warden.get(&format!("/{query}")).body;
+    let all = "<dd>2 allowed, 1 denied</dd>";
+    eventually("all are counted", SOON, || page("").contains(all));
+    let some = page("?name=n1");
+    assert!(some.contains(all), "{some}");
+    assert!(some.contains(&numbered(1)[..12]) && some.contains("shop/front"));
+    assert_eq!(
+        some.matches("<th scope=\"row\" data-sort").count(),
+        1,
+        "{some}"
+    );
+    let whole = page("");
+    assert!(whole.contains("evil\\u{202e}:1"), "{whole}");
+    assert!(!whole.contains('\u{202e}'), "{whole}");
+}
 
 #[test]
 fn what_is_not_there_or_not_read_only_is_a_problem() {

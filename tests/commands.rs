@@ -50,6 +50,41 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     engine
 });
 
+// ---- what they print
+
+/// As with `| head`, when that has had enough.
+#[test]
+fn who_is_no_longer_read_ends_quietly() {
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("allowlist.toml");
+    std::fs::write(&list, LIST).unwrap();
+    let list = list.to_str().unwrap();
+    for arguments in [
+        &["schema"][..],
+        &["completions", "bash"],
+        &["ps", "--engine", &ENGINE.host(), "--allowlist", list],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_dockwarden"))
+            .args(arguments)
+            .stdout(writer)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("panicked"), "{arguments:?}: {said}");
+        assert_eq!(output.status.code(), Some(141), "{arguments:?}: {said}");
+    }
+    // Nor does it matter that nobody reads what went wrong.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = Command::new(env!("CARGO_BIN_EXE_dockwarden"))
+        .args(["check", "/nowhere"])
+        .stderr(writer)
+        .status();
+    assert_eq!(status.unwrap().code(), Some(2));
+}
+
 // ---- daemons
 
 /// What sees the host's processes and has no capability more than dockwarden in its container.

@@ -69,10 +69,38 @@ impl Access {
             || hosts.iter().any(|one| one.eq_ignore_ascii_case(&name))
     }
 
-    fn lets_in(&self, headers: &HeaderMap) -> bool {
-        match &*self.tokens.borrow() {
-            None => true,
-            Some(tokens) => token(headers).is_some_and(|token| tokens.include(&token)),
+    fn lets_in(&self, headers: &HeaderMap) -> Option<Pass> {
+        let pass = Pass {
+            tokens: self.tokens.clone(),
+            token: token(headers),
+        };
+        pass.is_valid().then_some(pass)
+    }
+}
+
+/// By what a client was let in.
+#[derive(Clone)]
+pub(super) struct Pass {
+    tokens: watch::Receiver<Option<Tokens>>,
+    token: Option<Vec<u8>>,
+}
+
+impl Pass {
+    fn is_valid(&self) -> bool {
+        match (&*self.tokens.borrow(), &self.token) {
+            (None, _) => true,
+            (Some(tokens), Some(token)) => tokens.include(token),
+            (Some(_), None) => false,
+        }
+    }
+
+    /// Until it lets nobody in any more.
+    pub(super) async fn revoked(mut self) {
+        while self.is_valid() {
+            if self.tokens.changed().await.is_err() {
+                // Nobody will revoke it.
+                std::future::pending::<()>().await;
+            }
         }
     }
 }
@@ -104,7 +132,7 @@ pub(super) async fn check(State(access): State<Access>, request: Request, next: 
     response
 }
 
-async fn answer(access: &Access, request: Request, next: Next) -> Response {
+async fn answer(access: &Access, mut request: Request, next: Next) -> Response {
     let hosts = request.headers().get_all(header::HOST).iter();
     let in_uri = request
         .uri()
@@ -118,7 +146,9 @@ async fn answer(access: &Access, request: Request, next: Next) -> Response {
     }
     // Whether it lives is no secret, and asked by those who have none.
     let is_probe = matches!(request.uri().path(), "/livez" | "/readyz");
-    if !is_probe && !access.lets_in(request.headers()) {
+    if let Some(pass) = access.lets_in(request.headers()) {
+        request.extensions_mut().insert(pass);
+    } else if !is_probe {
         let mut response = Problem::unauthorized().into_response();
         let challenge = |scheme| HeaderValue::from_static(scheme);
         let headers = response.headers_mut();

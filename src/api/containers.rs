@@ -30,6 +30,8 @@ use crate::status::{Enforcement, Snapshot};
 use crate::uptime::age;
 
 const KNOWN: &str = "status, verdict, name, image, label";
+/// How many containers are named that may be meant.
+const NAMED: usize = 10;
 /// How many characters a filter's pattern may have.
 const LONGEST_PATTERN: usize = 256;
 /// How many stars.
@@ -242,7 +244,8 @@ fn json(sources: &Sources, filter: &Filter) -> Result<Response, Problem> {
         return Err(Problem::engine_away(&snapshot));
     }
     let enforcement = sources.enforcement.borrow().clone();
-    let listing = listing(sources, &snapshot, &enforcement, filter, Timestamp::now());
+    let mut listing = listing(sources, &snapshot, &enforcement, Timestamp::now());
+    listing.data.retain(|view| filter.passes(view));
     Ok(([(header::VARY, "accept")], Json(listing)).into_response())
 }
 
@@ -251,13 +254,15 @@ fn page(sources: &Sources, filter: &Filter) -> Result<Response, Problem> {
     let now = Timestamp::now();
     let snapshot = sources.snapshot.borrow().clone();
     let enforcement = sources.enforcement.borrow().clone();
-    let listing = listing(sources, &snapshot, &enforcement, filter, now);
+    let listing = listing(sources, &snapshot, &enforcement, now);
+    let shown = listing.data.iter().filter(|view| filter.passes(view));
+    let shown: Vec<_> = shown.collect();
     let status = match listing.engine.connected {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
     let denials = recent_denials(sources, now);
-    let page = page::render(&listing, &denials, &enforcement, now);
+    let page = page::render(&listing, &shown, &denials, &enforcement, now);
     Ok((status, page).into_response())
 }
 
@@ -265,7 +270,6 @@ fn listing(
     sources: &Sources,
     snapshot: &Snapshot,
     enforcement: &Enforcement,
-    filter: &Filter,
     now: Timestamp,
 ) -> Listing {
     let last = last_decisions(sources);
@@ -291,7 +295,7 @@ fn listing(
             version: snapshot.version.clone(),
         },
         enforcing: enforcement.enforcing,
-        data: views.filter(|view| filter.passes(view)).collect(),
+        data: views.collect(),
     }
 }
 
@@ -303,6 +307,7 @@ fn listing(
     responses(
         (status = 200, description = "It, or what is on record of it", body = Answer),
         (status = 400, description = "A name that is no text", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Several ids begin so", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No container is or was called so", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "The audit log can't be read", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The engine is out of reach, or too many ask at once", body = Problem, content_type = "application/problem+json")
@@ -323,7 +328,7 @@ fn here_or_gone(sources: &Sources, name: &str) -> Result<Answer, Problem> {
     if !snapshot.connected {
         return Err(Problem::engine_away(&snapshot));
     }
-    if let Some(container) = find(&snapshot.containers, name) {
+    if let Some(container) = find(&snapshot.containers, name)? {
         let (now, last) = (Timestamp::now(), last_decisions(sources));
         let enforcement = sources.enforcement.borrow().clone();
         let mut verdicts = sources.verdicts(&snapshot, &enforcement, now);
@@ -342,38 +347,50 @@ fn here_or_gone(sources: &Sources, name: &str) -> Result<Answer, Problem> {
         };
         return Ok(Answer::Here(Box::new(view)));
     }
-    let filter = RecordFilter {
+    let called = |name: &str| RecordFilter {
         container: Some(name.to_owned()),
         ..RecordFilter::default()
     };
-    let records = sources.search(&filter, 100)?;
-    match records.first() {
-        Some(newest) => Ok(Answer::Gone(Gone {
-            container_id: newest.container_id.clone(),
-            container_name: newest.container_name.clone(),
-            gone: true,
-            decisions: records,
-        })),
-        None => Err(Problem::not_found(format!(
-            "no container here is or was called `{name}`"
-        ))),
-    }
+    let Some(newest) = sources.search(&called(name), 1)?.pop() else {
+        let detail = format!("no container here is or was called `{name}`");
+        return Err(Problem::not_found(detail));
+    };
+    // Others were called so before it.
+    let decisions = sources.search(&called(newest.container_id.as_str()), 100)?;
+    Ok(Answer::Gone(Gone {
+        container_id: newest.container_id,
+        container_name: newest.container_name,
+        gone: true,
+        decisions,
+    }))
 }
 
-/// By name, by full id, or by the beginning of an id that only one container has.
+/// By name, by full id, or by the beginning of an id.
 fn find<'a>(
     containers: &'a BTreeMap<ContainerId, Arc<Container>>,
     name: &str,
-) -> Option<&'a Container> {
+) -> Result<Option<&'a Container>, Problem> {
     let containers = containers.values().map(Arc::as_ref);
-    let by_name = containers
-        .clone()
-        .find(|container| container.name.as_deref() == Some(name));
-    by_name.or_else(|| {
-        let mut by_id = containers.filter(|container| container.id.begins_with(name));
-        let first = by_id.next();
-        first.filter(|_| by_id.next().is_none())
-    })
+    let mut all = containers.clone();
+    if let Some(found) = all.find(|container| container.name.as_deref() == Some(name)) {
+        return Ok(Some(found));
+    }
+    let found: Vec<_> = containers
+        .filter(|container| container.id.begins_with(name))
+        .collect();
+    if found.len() < 2 {
+        return Ok(found.first().copied());
+    }
+    let named = found.iter().take(NAMED);
+    let ids: Vec<_> = named.map(|container| container.id.as_str()).collect();
+    let more = match found.len() - ids.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let ids = ids.join(", ");
+    Err(Problem::conflict(format!(
+        "`{name}` begins the ids of several containers: {ids}{more}"
+    )))
 }
 
 fn view(

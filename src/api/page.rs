@@ -12,13 +12,15 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::containers::Listing;
+use super::containers::{Listing, View};
+use crate::printable;
 use crate::record::Record;
 use crate::status::Enforcement;
 use policy::{POLICY, SCRIPT, STYLE};
 
 pub(super) fn render(
     listing: &Listing,
+    shown: &[&View],
     denials: &[Record],
     enforcement: &Enforcement,
     now: Timestamp,
@@ -54,7 +56,7 @@ pub(super) fn render(
                 }
                 main {
                     (glance(listing, enforcement, now))
-                    (tables::containers(listing))
+                    (tables::containers(shown))
                     (tables::ended(denials, &enforcement.in_force.list, now))
                     (list::section(listing, enforcement))
                 }
@@ -69,7 +71,8 @@ pub(super) fn render(
         (header::REFERRER_POLICY, "no-referrer"),
         (header::VARY, "accept"),
     ];
-    (headers, markup.into_string()).into_response()
+    // Nothing hides in our own words.
+    (headers, printable::lines(&markup.into_string())).into_response()
 }
 
 fn glance(listing: &Listing, enforcement: &Enforcement, now: Timestamp) -> Markup {

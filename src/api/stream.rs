@@ -14,6 +14,7 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Shared;
+use super::access::Pass;
 use super::problem::Problem;
 use super::query::{self, Pairs};
 use crate::journal::Feed;
@@ -53,6 +54,7 @@ impl Default for Streams {
 pub(super) async fn decisions(
     State(sources): Shared,
     Extension(Streams(slots)): Extension<Streams>,
+    Extension(pass): Extension<Pass>,
     Pairs(pairs): Pairs,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -68,7 +70,9 @@ pub(super) async fn decisions(
         .map_err(|error| Problem::unreadable_log(&error))?;
     let begin = stream::once(async { Ok(Event::default().retry(RETRY)) });
     let events = begin.chain(events(feed, slot));
-    let events = events.take_until(sources.shutdown.clone().cancelled_owned());
+    let events = events
+        .take_until(sources.shutdown.clone().cancelled_owned())
+        .take_until(Box::pin(pass.revoked()));
     let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(SILENCE));
     Ok(([(header::CACHE_CONTROL, "no-store")], sse).into_response())
 }

@@ -1,11 +1,9 @@
 //! `dockwarden completions`: for the shells that clap knows.
 
-use std::io::Write;
-
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Answer, Cli, FINE, Failure, INTERNAL};
+use super::{Cli, FINE, table};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -13,7 +11,7 @@ pub(super) struct Arguments {
     shell: Shell,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Answer {
+pub(super) fn run(arguments: &Arguments) -> u8 {
     let mut script = Vec::new();
     clap_complete::generate(
         arguments.shell,
@@ -21,9 +19,6 @@ pub(super) fn run(arguments: &Arguments) -> Answer {
         "dockwarden",
         &mut script,
     );
-    let written = std::io::stdout().write_all(&script);
-    written.map(|()| FINE).map_err(|error| Failure {
-        code: INTERNAL,
-        message: error.to_string(),
-    })
+    table::say_all(&script);
+    FINE
 }

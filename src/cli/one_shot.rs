@@ -1,7 +1,7 @@
 //! What the one-shot commands share: the list, the engine, and a judged reading of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -146,9 +146,9 @@ pub(super) fn engine(arguments: &EngineArguments) -> Result<Docker, Failure> {
 }
 
 /// Tells a person something beside the answer.
-#[allow(clippy::print_stderr)] // The answer alone goes to standard output.
 pub(super) fn note(text: &str) {
-    eprintln!("{}", crate::printable::lines(text));
+    // The answer alone goes to standard output, and does so whether or not this is read.
+    let _ = writeln!(std::io::stderr(), "{}", crate::printable::lines(text));
 }
 
 /// `1 container`, `2 containers`.

@@ -1,20 +1,35 @@
 //! Tables and JSON on standard output. What hides in foreign names is shown escaped.
 
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
-use super::one_shot::Judged;
+use super::one_shot::{Judged, note};
 use super::{Failure, INTERNAL};
 use crate::allowlist::Verdict;
 use crate::printable;
 
+/// The exit code of a process that SIGPIPE ended, as shells tell it.
+const UNREAD: i32 = 128 + 13;
+
 /// Prints a line.
-#[allow(clippy::print_stdout)] // The answer of a command goes here.
 pub(super) fn say(text: &str) {
-    println!("{}", printable::lines(text));
+    say_all(format!("{}\n", printable::lines(text)).as_bytes());
+}
+
+/// Prints a text as it is. Where nobody reads any more, the process ends as one that heeds SIGPIPE does.
+pub(super) fn say_all(text: &[u8]) {
+    let Err(error) = std::io::stdout().write_all(text) else {
+        return;
+    };
+    if error.kind() != ErrorKind::BrokenPipe {
+        note(&format!("dockwarden: standard output: {error}"));
+        std::process::exit(INTERNAL.into());
+    }
+    std::process::exit(UNREAD);
 }
 
 /// Prints a value as JSON.

@@ -1,8 +1,9 @@
-//! What happened, as a sentence for people. What strangers wrote stands in it without control
-//! characters, and no longer than a chat service takes.
+//! What happened, as a sentence for people. What strangers wrote stands in it with all that hides
+//! escaped, and no longer than a chat service takes.
 
 use super::message::Counts;
-use crate::allowlist::Action;
+use crate::allowlist::{Action, Verdict};
+use crate::printable;
 use crate::record::{Connection, ListChange, ListOutcome, Outcome, Record, What};
 
 /// Discord takes 2,000 characters, and Markdown may need room.
@@ -15,8 +16,7 @@ pub(super) fn on_host(host: &str, text: &str) -> String {
         true => String::new(),
         false => format!("{host}: "),
     };
-    let printable = |one: char| if one.is_control() { ' ' } else { one };
-    let whole: String = format!("{begin}{text}").chars().map(printable).collect();
+    let whole = printable::line(&format!("{begin}{text}"));
     match whole.char_indices().nth(LONGEST) {
         None => whole,
         Some((end, _)) => format!("{}…", &whole[..end]),
@@ -47,15 +47,23 @@ fn became(record: &Record) -> String {
         Some(lived) => format!(" after {lived:.0} ms"),
         None => String::new(),
     };
+    let is = match record.verdict == Verdict::Unknown.as_str() {
+        true => "can't be judged",
+        false => "is denied",
+    };
     let text = match record.outcome {
         Some(Outcome::Done) if record.action == Some(Action::Pause) => "was paused",
         Some(Outcome::Done) => return format!("was ended{lived}"),
         Some(Outcome::NeverRan) => "was removed before it ran",
-        Some(Outcome::Gone) => "is denied, and was ended by someone else",
-        Some(Outcome::EndedItself) => return format!("is denied, and ended by itself{lived}"),
-        Some(Outcome::Failed) => "is denied and could not be ended; that is tried again",
-        Some(Outcome::Escaped) => "is denied and still runs ten seconds after its verdict",
-        Some(Outcome::AuditOnly) => "is denied, and was left running in audit mode",
+        Some(Outcome::Gone) => return format!("{is}, and was ended by someone else"),
+        Some(Outcome::EndedItself) => return format!("{is}, and ended by itself{lived}"),
+        Some(Outcome::Failed) => {
+            return format!("{is} and could not be ended; that is tried again");
+        }
+        Some(Outcome::Escaped) => {
+            return format!("{is} and still runs ten seconds after its verdict");
+        }
+        Some(Outcome::AuditOnly) => return format!("{is}, and was left running in audit mode"),
         Some(Outcome::WouldDeny) => "would be denied: it is allowed by a rule that only audits",
         None => "has run for ten seconds and can't be judged",
     };
@@ -116,10 +124,26 @@ mod tests {
 
     #[test]
     fn what_strangers_wrote_is_made_plain_and_short() {
-        assert_eq!(on_host("vm", "a\r\n\u{1b}[2Jb"), "vm: a   [2Jb");
+        let shown = "vm: a\\u{d}\\u{a}\\u{1b}[2J\\u{202e}b";
+        assert_eq!(on_host("vm", "a\r\n\u{1b}[2J\u{202e}b"), shown);
         assert_eq!(on_host("", "a"), "a");
         let long = on_host("vm", &"ä".repeat(5_000));
         assert_eq!(long.chars().count(), LONGEST + 1);
+    }
+
+    #[test]
+    fn what_cannot_be_judged_is_not_said_to_be_denied() {
+        let told = |verdict: &str| {
+            let record = serde_json::json!({
+                "v": 1, "seq": 1, "event": "decision", "time": "1970-01-01T00:00:00Z", "host": "h",
+                "container_id": "ab".repeat(32), "labels": {}, "verdict": verdict, "trigger": "start",
+                "mode": "enforce", "outcome": "ended-itself", "lived_ms": 7.0, "allowlist_hash": "00",
+            });
+            became(&serde_json::from_value(record).expect("a record"))
+        };
+        assert_eq!(told("denied"), "is denied, and ended by itself after 7 ms");
+        let unknown = "can't be judged, and ended by itself after 7 ms";
+        assert_eq!(told("unknown"), unknown);
     }
 
     #[test]

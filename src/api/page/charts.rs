@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 
-use crate::record::Record;
+use crate::record::{Outcome, Record};
 
 const HOURS: usize = 24;
 const WIDTH: usize = 360;
@@ -36,7 +36,8 @@ pub(super) fn lived(records: &[Record]) -> Markup {
 /// How many were ended in each of the last hours.
 pub(super) fn per_hour(records: &[Record], now: Timestamp) -> Markup {
     let mut counts = [0; HOURS];
-    for record in records {
+    let is_ended = |record: &&Record| record.outcome.is_some_and(Outcome::is_end);
+    for record in records.iter().filter(is_ended) {
         let hours = now.duration_since(record.time).as_hours().max(0);
         let ago = usize::try_from(hours).unwrap_or(HOURS);
         if let Some(count) = HOURS.checked_sub(ago + 1).and_then(|at| counts.get_mut(at)) {
@@ -78,5 +79,28 @@ fn chart(title: &str, counts: &[usize], labels: &[String]) -> Markup {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_ended_is_not_counted_as_such() {
+        let record = |outcome: &str| -> Record {
+            let record = json!({
+                "v": 1, "seq": 1, "event": "decision", "time": "1970-01-01T00:00:00Z", "host": "h",
+                "container_id": "ab".repeat(32), "labels": {}, "verdict": "denied", "trigger": "start",
+                "mode": "enforce", "outcome": outcome, "allowlist_hash": "00",
+            });
+            serde_json::from_value(record).expect("a record")
+        };
+        let words = ["done", "audit-only", "failed", "escaped", "ended-itself"];
+        let chart = per_hour(&words.map(record), Timestamp::UNIX_EPOCH);
+        let chart = chart.into_string();
+        assert!(chart.contains("(UTC): 2 in all"), "{chart}");
     }
 }

@@ -7,14 +7,14 @@ use maud::{Markup, html};
 
 use super::charts;
 use crate::allowlist::Allowlist;
-use crate::api::containers::{Listing, View};
+use crate::api::containers::View;
 use crate::container::Container;
 use crate::record::Record;
 
 /// How many of those that were ended are shown.
 const ENDED: usize = 50;
 
-pub(super) fn containers(listing: &Listing) -> Markup {
+pub(super) fn containers(views: &[&View]) -> Markup {
     html! {
         section aria-labelledby="containers-title" {
             h2 #containers-title { "Containers" }
@@ -30,9 +30,9 @@ pub(super) fn containers(listing: &Listing) -> Markup {
                         th scope="col" { "Container" } th scope="col" { "Image" } th scope="col" { "Status" }
                         th scope="col" { "Verdict" } th scope="col" { "Why" }
                     } }
-                    tbody { @for view in &listing.data { (row(view)) } }
+                    tbody { @for view in views { (row(view)) } }
                 }
-                @if listing.data.is_empty() { p.quiet { "None." } }
+                @if views.is_empty() { p.quiet { "None." } }
             }
         }
     }

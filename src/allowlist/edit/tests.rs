@@ -1,3 +1,5 @@
+//! What would allow a container, written into a list, is a list that allows it.
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;

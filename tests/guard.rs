@@ -408,7 +408,7 @@ fn what_cannot_be_read_is_not_taken_for_what_does_not_run() {
     let warden = fake.warden(GOOD, "1s");
     warden.write_list_by_rename(BAD);
     let held = held(&warden);
-    assert_eq!(held["error"], "6 containers can't be read", "{held}");
+    assert_eq!(held["error"], "containers that can't be read: 6", "{held}");
     warden.wait_for_sweeps(2);
     assert!(fake.killed().is_empty(), "{:?}", fake.killed());
     // Two of two are less than any guard holds.
@@ -453,6 +453,28 @@ fn what_a_wider_list_allows_is_not_ended_when_the_engine_comes_back() {
     assert_eq!(fake.killed(), BTreeSet::from([numbered(8)]));
 }
 
+/// Nor where that one is written anew while it is waited for.
+#[test]
+fn what_a_wider_list_allows_is_not_ended_by_the_accepted_one_when_another_is_written() {
+    let fake = Scripted::start();
+    let mut warden = accepted(&fake, BAD);
+    run_there(&fake, 1..=7, "shop:1");
+    fake.world().noise = vec![json!({"Id": 5})];
+    warden.write_list_by_rename(GOOD);
+    warden.restart();
+    assert_eq!(held(&warden)["error"], "containers that can't be read: 1");
+    let another = GOOD.replace("version = 1", "version = 1 # anew");
+    warden.write_list_by_rename(&another);
+    let written = hash(&another, warden.dir());
+    eventually("the other one is held", SOON, || {
+        warden.get_json("/allowlist")["held"]["hash"] == *written
+    });
+    fake.world().noise.clear();
+    wait_in_force(&warden, &another);
+    warden.wait_for_sweeps(2);
+    assert!(fake.killed().is_empty(), "{:?}", fake.killed());
+}
+
 /// Nobody waits for ever for a list that can't be weighed.
 #[test]
 fn the_accepted_list_is_enforced_where_the_other_one_cannot_be_weighed() {
@@ -486,7 +508,7 @@ fn what_cannot_be_judged_yet_is_weighed_again() {
     warden.write_list_by_rename(&harmless);
     warden.restart();
     eventually("it waits for their names", SOON, || {
-        warden.get_json("/allowlist")["held"]["error"] == "8 containers can't be judged yet"
+        warden.get_json("/allowlist")["held"]["error"] == "containers that can't be judged yet: 8"
     });
     fake.world().broken_inspections.clear();
     wait_in_force(&warden, &harmless);

@@ -303,6 +303,38 @@ fn kills_that_hang_hold_up_nobody_else() {
     });
 }
 
+/// Created, and to be removed; then it runs, and its removal gets nowhere.
+#[test]
+fn one_that_starts_while_its_removal_hangs_is_killed() {
+    for action in ["kill", "remove"] {
+        let fake = Scripted::start();
+        let list = LIST.replace(
+            "[[",
+            &format!("on-create = \"remove\"\naction = \"{action}\"\n[["),
+        );
+        let warden = fake.warden(&list, "1h");
+        let id = numbered(1);
+        let mut container = listed(&id, "evil:1");
+        container["State"] = json!("created");
+        {
+            let mut world = fake.world();
+            world.containers.insert(id.clone(), container.clone());
+            world.hanging_removals.insert(id.clone());
+        }
+        fake.say(event("create", &id).as_bytes());
+        eventually("its removal is asked for", SOON, || {
+            fake.world().removals_asked > 0
+        });
+        fake.begin(&id, "evil:1");
+        fake.wait_for_kill(&id);
+        let record = warden.wait_for_verdict(&id, "denied");
+        assert_eq!(
+            (&record["outcome"], &record["action"]),
+            (&json!("done"), &json!("kill"))
+        );
+    }
+}
+
 /// Ends that wait for their turn while another list comes into force are judged anew.
 #[test]
 fn what_a_newer_list_allows_is_not_ended_by_the_older_one() {

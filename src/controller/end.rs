@@ -46,6 +46,8 @@ enum Shown {
     End(End),
     /// What is not there can't be frozen, and comes back.
     Restarting,
+    /// It started while its removal hung.
+    Started,
 }
 
 struct End {
@@ -94,7 +96,7 @@ impl Attendance<'_> {
             self.enforcement.in_force.hash.clone(),
             self.enforcement.mode,
         );
-        let (pid, shot) = (self.pid, self.shot);
+        let (pid, shot, starts) = (self.pid, self.shot, self.starts);
         let is_killed = context.is_sharing_pids()
             && matches!(action, Action::Kill | Action::Remove)
             && matches!(container.state, State::Running | State::Unknown);
@@ -112,22 +114,31 @@ impl Attendance<'_> {
                 None if is_killed && signal(context, subject, pid).await => Path::Pid,
                 None => Path::Api,
             };
-            let died = async {
+            let overtaken = async {
                 if action == Action::Pause {
                     std::future::pending::<()>().await;
                 }
-                subject.died_after(deaths).await;
-                // Word of a death mostly comes before the answer to the kill that caused it.
+                let is_created = container.state == State::Created;
+                subject
+                    .wait_until(|heard| {
+                        heard.deaths > deaths || (is_created && heard.starts > starts)
+                    })
+                    .await;
+                // Word of that mostly comes before the answer to the call that caused it or waited for it.
                 tokio::time::sleep(LATE_DEATH).await;
             };
             let acted = tokio::select! {
                 biased;
                 acted = context.engine.act(&subject.id, act) => acted?,
                 // A call may hang on what is over.
-                () = died => match subject.heard().was_signalled {
-                    true => Acted::Done,
-                    false => Acted::Gone,
-                },
+                () = overtaken => {
+                    let heard = subject.heard();
+                    match heard.was_signalled {
+                        _ if heard.deaths <= deaths => return Ok(Some((Shown::Started, path))),
+                        true => Acted::Done,
+                        false => Acted::Gone,
+                    }
+                }
             };
             // What a signal of ours has ended may be over before the engine is asked to.
             let acted = match path {
@@ -152,7 +163,7 @@ impl Attendance<'_> {
         };
         match result {
             Ok(None) => Next::After(Duration::ZERO),
-            Ok(Some((Shown::Restarting, _))) => {
+            Ok(Some((Shown::Restarting | Shown::Started, _))) => {
                 self.history.failures += 1;
                 Next::After(Duration::ZERO)
             }
@@ -328,11 +339,7 @@ impl Attendance<'_> {
     /// Whether one that was created when it was to be removed has started after all: word of its
     /// end comes after that.
     pub(super) async fn hear_whether_it_ran(&self) -> bool {
-        let destroyed = async {
-            while !self.subject.heard().is_destroyed {
-                self.subject.wake.notified().await;
-            }
-        };
+        let destroyed = self.subject.wait_until(|heard| heard.is_destroyed);
         // Without word of either the engine's answer stands: it is gone, and was never seen to run.
         let _ = tokio::time::timeout(LATE_DEATH, destroyed).await;
         let heard = self.subject.heard();
@@ -344,26 +351,16 @@ impl Attendance<'_> {
     async fn hear_death(&self, patience: Duration) -> bool {
         let before = self.history.deaths;
         let is_start_heard = self.starts > self.subject.heard().settled;
-        let is_heard = || {
-            let heard = self.subject.heard();
-            heard.deaths > before || (is_start_heard && heard.is_down)
-        };
-        let heard = async {
-            while !is_heard() {
-                self.subject.wake.notified().await;
-            }
-        };
+        let heard = self
+            .subject
+            .wait_until(|heard| heard.deaths > before || (is_start_heard && heard.is_down));
         tokio::time::timeout(patience, heard).await.is_ok()
     }
 
     /// What became of one that is dead without our doing. The engine tells of a signal when it was
     /// sent, which may be shortly after it tells of the death.
     async fn who_ended_it(&self) -> Outcome {
-        let signal = async {
-            while !self.subject.heard().was_signalled {
-                self.subject.wake.notified().await;
-            }
-        };
+        let signal = self.subject.wait_until(|heard| heard.was_signalled);
         let signal = self.subject.unless_marked(signal);
         match tokio::time::timeout(LATE_EVENT, signal).await {
             Ok(Some(())) => Outcome::Gone,

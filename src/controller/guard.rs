@@ -101,12 +101,12 @@ async fn hold(
         Err(error) => return unweighed(&error.chain()),
     };
     if unreadable > 0 {
-        return unweighed(&format!("{unreadable} containers can't be read"));
+        return unweighed(&format!("containers that can't be read: {unreadable}"));
     }
     let weighed = weigh_all(&enforcement, &proposal.list, mode, &containers, now);
     if weighed.hangs_on_unjudged(&enforcement) {
         return unweighed(&format!(
-            "{} containers can't be judged yet",
+            "containers that can't be judged yet: {}",
             weighed.unjudged
         ));
     }

@@ -51,6 +51,7 @@ impl Controller {
             Err(error) => {
                 // What was held or waits is no longer what is written.
                 self.drop_proposals();
+                self.open();
                 self.count_reload("invalid");
                 self.tell(ListChange {
                     error: Some(error.to_string()),
@@ -71,7 +72,10 @@ impl Controller {
     /// Lets a change come into force, unless it would end too much.
     pub(super) fn consider(&mut self, proposal: Proposal) {
         self.drop_proposals();
-        self.opening = Opening::Due;
+        // What waits already waits no longer for a newer one.
+        if self.opening == Opening::Over {
+            self.opening = Opening::Due;
+        }
         let is_new = {
             let enforcement = self.context.enforcement.borrow();
             let before = (&enforcement.in_force.hash, enforcement.audit_only);
@@ -91,6 +95,7 @@ impl Controller {
             });
             self.changes.spawn(guard::keep(&self.context));
             self.publish();
+            self.open();
         }
     }
 
@@ -104,7 +109,6 @@ impl Controller {
         self.weighing = None;
         self.waiting = None;
         self.show_held(None);
-        self.open();
     }
 
     /// Lets a list that waited for the engine be weighed before the older one ends what it may allow.

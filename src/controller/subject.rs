@@ -184,9 +184,9 @@ impl Subject {
         self.heard().is_kept_running = is_kept;
     }
 
-    /// Waits for another death than those, so many, that were heard of.
-    pub(super) async fn died_after(&self, deaths: u64) {
-        while self.heard().deaths <= deaths {
+    /// Waits until that is so.
+    pub(super) async fn wait_until(&self, is_so: impl Fn(&Heard) -> bool) {
+        while !is_so(&self.heard()) {
             self.wake.notified().await;
         }
     }
@@ -208,16 +208,10 @@ impl Subject {
     /// Does what has time, and drops it when something happened to the container. Another sweep is no
     /// reason: it would begin the same again.
     pub(super) async fn unless_marked<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let is_urgent = || {
-            let heard = self.heard();
+        let marked = self.wait_until(|heard| {
             let mark = heard.mark.as_ref();
             mark.is_some_and(|mark| mark.trigger != Trigger::Sweep)
-        };
-        let marked = async {
-            while !is_urgent() {
-                self.wake.notified().await;
-            }
-        };
+        });
         tokio::select! {
             biased;
             done = work => Some(done),

@@ -170,6 +170,10 @@ fn serve(
     let path = text.split(' ').nth(1).unwrap_or_default().to_owned();
     let answer = {
         let mut shared = lock(shared);
+        if shared.refusing {
+            // Since it was accepted.
+            return Ok(());
+        }
         let answer = match shared.fault {
             Fault::Answers(answers) => answers(&path),
             _ => None,

@@ -40,6 +40,9 @@ pub struct World {
     pub broken_inspections: BTreeSet<String>,
     /// Inspections of these are never answered.
     pub hanging_inspections: BTreeSet<String>,
+    /// Removals of these are never answered, and do nothing.
+    pub hanging_removals: BTreeSet<String>,
+    pub removals_asked: usize,
     /// How far its clock is ahead; without it nothing is told of that.
     pub clock_ahead: Option<SignedDuration>,
     pub inspected: BTreeMap<String, usize>,
@@ -235,6 +238,17 @@ fn serve(mut stream: UnixStream, shared: &Shared) -> Option<()> {
             answer
         }
         ("GET", ["images", ..]) => (200, json!({"RepoTags": ["evil:1"]}).to_string()),
+        ("DELETE", ["containers", id]) => {
+            let mut world = shared.world.lock().ok()?;
+            world.removals_asked += 1;
+            if world.hanging_removals.contains(*id) {
+                drop(world);
+                stream.read_to_end(&mut Vec::new()).ok()?;
+                return None;
+            }
+            world.containers.remove(*id);
+            (204, String::new())
+        }
         ("POST", ["containers", id, "kill" | "stop"]) => match kill(id, shared)? {
             Kill::Answer(status, _) => (status, String::new()),
             Kill::Cut => return None,

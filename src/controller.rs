@@ -13,6 +13,7 @@ mod history;
 mod keep_dead;
 mod keep_running;
 mod lists;
+mod outcome;
 mod seats;
 mod show;
 mod slots;
@@ -164,6 +165,8 @@ pub struct Controller {
     waiting: Option<Proposal>,
     /// Whether the list in force waits for it.
     opening: Opening,
+    /// When another list is asked for, where the own container is not known yet.
+    resolve_at: Instant,
     /// The last expiry for which a sweep was asked.
     expiry_asked: Option<Timestamp>,
     /// How many sweeps there were.
@@ -218,6 +221,7 @@ impl Controller {
             learn_host: settings.learn_host,
             own: Own::Unresolved,
             opening: Opening::Due,
+            resolve_at: Instant::now(),
             connected: false,
             was_connected: false,
             connected_at: Instant::now(),
@@ -289,7 +293,10 @@ impl Controller {
                 () = tokio::time::sleep_until(told_at.unwrap_or_else(Instant::now)), if told_at.is_some() => self.weighing_takes_long(),
                 () = tokio::time::sleep_until(opens_at.unwrap_or_else(Instant::now)), if opens_at.is_some() => self.open(),
                 () = expiry => self.expired(),
-                () = tokio::time::sleep(RESOLVE), if must_resolve => self.relist.request(),
+                () = tokio::time::sleep_until(self.resolve_at), if must_resolve => {
+                    self.resolve_at = Instant::now() + RESOLVE;
+                    self.relist.request();
+                }
             }
         }
         self.finish().await;
@@ -308,6 +315,8 @@ impl Controller {
             Update::Unreadable => self.unreadable("event", 1),
             Update::Listed(listing, took) => {
                 if !self.own.is_resolved() {
+                    // A list that was written meanwhile is not known to be harmless either.
+                    self.await_opening();
                     self.resolve_own(&listing).await;
                 }
                 self.sweep(listing, took);
@@ -340,6 +349,7 @@ impl Controller {
             .store(shares_pids, Ordering::Relaxed);
         self.connected = true;
         self.was_connected = true;
+        self.resolve_at = Instant::now() + RESOLVE;
         self.told_away = false;
         self.await_opening();
         if let Some(time) = info.time {

@@ -229,6 +229,12 @@ impl Memory {
         self.image_facts.is_some()
     }
 
+    /// Whether its image was asked for, and was there.
+    pub fn found_image(&self) -> bool {
+        let facts = self.image_facts.as_ref();
+        facts.is_some_and(|facts| **facts != ImageFacts::default())
+    }
+
     /// Takes over the repo digests that its image was given since it was first asked for, by a push or
     /// a pull: a hash is proof of content whenever it appears.
     ///
@@ -244,7 +250,7 @@ impl Memory {
         };
         let image_id = container.image_id.as_deref().unwrap_or_default();
         let mut facts = engine.image(image_id).await?;
-        if **known != ImageFacts::default() {
+        if self.found_image() {
             let is_new = |name: &String| {
                 image::hash_of_repo_digest(name).is_some() && !known.names.contains(name)
             };

@@ -44,6 +44,20 @@ pub enum Trigger {
 }
 
 impl Trigger {
+    /// Whether the engine told that something happened to the container itself.
+    pub fn is_event(self) -> bool {
+        match self {
+            Self::Create
+            | Self::Start
+            | Self::Restart
+            | Self::Unpause
+            | Self::Rename
+            | Self::Update
+            | Self::Exec => true,
+            Self::Image | Self::Sweep | Self::Reload | Self::Expiry => false,
+        }
+    }
+
     /// The word in records and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

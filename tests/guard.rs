@@ -12,6 +12,7 @@ mod support;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 use support::scripted::{End, Scripted, Streams, image_id, listed, numbered};
 use support::{Builder, Engine, Life, SOON, Warden, dockwarden, eventually};
 
@@ -471,6 +472,24 @@ fn what_a_wider_list_allows_is_not_ended_by_the_accepted_one_when_another_is_wri
     });
     fake.world().noise.clear();
     wait_in_force(&warden, &another);
+    warden.wait_for_sweeps(2);
+    assert!(fake.killed().is_empty(), "{:?}", fake.killed());
+}
+
+/// Nor where it is written while the engine is being read for the first time.
+#[test]
+fn what_a_wider_list_allows_is_not_ended_when_it_is_written_before_all_is_known() {
+    let fake = Scripted::start();
+    let mut warden = accepted(&fake, BAD);
+    run_there(&fake, 1..=7, "shop:1");
+    fake.world().list_pause = Duration::from_secs(3);
+    let listed = fake.world().listed;
+    warden.restart();
+    eventually("the engine is read", SOON, || fake.world().listed > listed);
+    warden.write_list_by_rename(GOOD);
+    held(&warden);
+    fake.world().list_pause = Duration::ZERO;
+    wait_in_force(&warden, GOOD);
     warden.wait_for_sweeps(2);
     assert!(fake.killed().is_empty(), "{:?}", fake.killed());
 }

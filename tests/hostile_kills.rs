@@ -335,6 +335,67 @@ fn one_that_starts_while_its_removal_hangs_is_killed() {
     }
 }
 
+/// It has lived for milliseconds, however long its removal was tried before.
+#[test]
+fn one_that_starts_after_its_removal_hung_for_long_has_not_escaped() {
+    let fake = Scripted::start();
+    let list = LIST.replace("[[", "on-create = \"remove\"\n[[");
+    let warden = fake.warden(&list, "1h");
+    let id = numbered(1);
+    let mut container = listed(&id, "evil:1");
+    container["State"] = json!("created");
+    {
+        let mut world = fake.world();
+        world.containers.insert(id.clone(), container.clone());
+        world.hanging_removals.insert(id.clone());
+        world.kills.insert(id.clone(), vec![Kill::Hangs]);
+    }
+    fake.say(event("create", &id).as_bytes());
+    eventually("its removal is asked for", SOON, || {
+        fake.world().removals_asked > 0
+    });
+    std::thread::sleep(Duration::from_secs(11)); // longer than what counts as an escape
+    fake.begin(&id, "evil:1");
+    fake.wait_for_kill(&id);
+    std::thread::sleep(Duration::from_secs(1)); // an escape would be told at once
+    assert_eq!(warden.metric("dockwarden_escaped_total"), 0.0);
+}
+
+/// The one before it has gone by the time that its turn comes.
+#[test]
+fn one_too_many_that_waits_for_its_turn_lives_when_there_is_room() {
+    let fake = Scripted::start();
+    let list = LIST.replace("image = \"good:1\"", "image = \"good:1\"\nmax = 1");
+    let (first, second) = (numbered(1), numbered(2));
+    let evil: Vec<String> = (101..=228).map(numbered).collect();
+    for id in &evil {
+        fake.world().kills.insert(id.clone(), vec![Kill::Hangs]);
+    }
+    fake.begin(&first, "good:1");
+    let warden = fake.builder(&list, "1h").subcommand("controller").start();
+    warden.wait_ready();
+    warden.wait_for_verdict(&first, "allowed");
+    fake.world().looked_at.clear();
+    let (before, after) = evil.split_at(evil.len() / 2);
+    before.iter().for_each(|id| fake.begin(id, "evil:1"));
+    fake.begin(&second, "good:1");
+    after.iter().for_each(|id| fake.begin(id, "evil:1"));
+    // It waits behind those for its turn to be ended: the one before it was found to be there.
+    eventually("both are looked at", SOON, || {
+        let world = fake.world();
+        [&first, &second]
+            .iter()
+            .all(|id| world.looked_at.contains(*id))
+    });
+    fake.world().containers.get_mut(&first).unwrap()["State"] = json!("exited");
+    fake.say(event("die", &first).as_bytes());
+    eventually("all others had their turn", SOON, || {
+        evil.iter().all(|id| fake.killed().contains(id))
+    });
+    warden.wait_for_verdict(&second, "allowed");
+    assert!(!fake.killed().contains(&second));
+}
+
 /// Ends that wait for their turn while another list comes into force are judged anew.
 #[test]
 fn what_a_newer_list_allows_is_not_ended_by_the_older_one() {

@@ -332,3 +332,21 @@ fn a_start_of_what_is_gone_already_is_on_record() {
     assert_eq!(record["outcome"], "ended-itself", "{record:#}");
     assert!(record["image"].is_null(), "{record:#}");
 }
+
+/// Nothing is enforced before the own container is known: that is asked again each second, whatever happens.
+#[test]
+fn events_without_pause_do_not_keep_it_from_finding_itself() {
+    let fake = Scripted::start();
+    let warden = fake.builder(LIST, "1h").args(["--self-id", "n5"]).start();
+    eventually("nothing is found", SOON, || {
+        warden.get("/readyz").body.contains("no container `n5`")
+    });
+    let so_far = fake.world().listed;
+    for _ in 0..20 {
+        fake.say(event("top", &numbered(1)).as_bytes());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let listed = fake.world().listed - so_far;
+    assert!(listed >= 2, "{listed}");
+    assert!(warden.lives());
+}

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Context;
-use super::end::{Extra, INSPECT, first_process};
+use super::end::first_process;
 use super::history::History;
+use super::outcome::{Extra, INSPECT};
 use super::subject::Subject;
 use crate::allowlist::{Mode, Question, Verdict};
 use crate::backoff::Backoff;
@@ -119,8 +120,10 @@ impl Attendance<'_> {
             self.history.memory.begin_life();
         }
         let shot = self.subject.heard().shot.take();
-        if let Some(shot) = shot {
-            return self.follow_up(shot, deaths, backoff).await;
+        if let Some(shot) = shot
+            && let Some(next) = self.follow_up(shot, deaths, backoff).await
+        {
+            return next;
         }
         let is_leisurely = self.trigger == Trigger::Sweep && listed.is_some();
         let subject = self.subject;
@@ -155,7 +158,7 @@ impl Attendance<'_> {
         }
         self.history.unknown_since = None;
         let looked_at = self.history.looked_at.replace(Instant::now());
-        let verdict = self.judge(&container).await;
+        let verdict = judge(self.context, &self.enforcement, &container).await;
         if verdict == Verdict::Unknown {
             return Next::After(backoff.delay());
         }
@@ -255,20 +258,6 @@ impl Attendance<'_> {
         tracing::warn!(id, error = error.chain(), "container can't be looked at");
         self.put_unknown_on_record(error.chain()).await;
         Next::After(backoff.delay())
-    }
-
-    /// The verdict, `max` included.
-    async fn judge(&self, container: &Container) -> Verdict {
-        let now = Timestamp::now();
-        let verdict = self.enforcement.judge(container, now);
-        let list = &self.enforcement.in_force.list;
-        if !list.has_max() {
-            return verdict;
-        }
-        self.context
-            .seats
-            .judge(&self.context.engine, list, container, verdict, now)
-            .await
     }
 
     fn is_to_keep_running(&self, verdict: &Verdict) -> bool {
@@ -406,6 +395,23 @@ impl Attendance<'_> {
         }
         Ok(Some(container))
     }
+}
+
+/// The verdict, `max` included.
+pub(super) async fn judge(
+    context: &Context,
+    enforcement: &Enforcement,
+    container: &Container,
+) -> Verdict {
+    let now = Timestamp::now();
+    let verdict = enforcement.judge(container, now);
+    let list = &enforcement.in_force.list;
+    if !list.has_max() {
+        return verdict;
+    }
+    let engine = &context.engine;
+    let judged = context.seats.judge(engine, list, container, verdict, now);
+    judged.await
 }
 
 /// What must be asked before a container can be judged: now, and when it starts.

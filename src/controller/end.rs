@@ -1,45 +1,28 @@
-//! Ending a denied container, and putting on record what became of it.
+//! Ending a denied container. `outcome.rs` puts on record what became of it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Context;
-use super::attend::{Attendance, Next};
-use super::subject::{Subject, span};
+use super::attend::{Attendance, Next, judge};
+use super::outcome::{End, Extra};
+use super::subject::Subject;
 use crate::allowlist::{Action, Reason, Verdict};
 use crate::backoff::Backoff;
 use crate::container::{Container, ContainerId, State};
-use crate::engine::{Act, Acted, Change, EngineError, Inspection, KILLED, RestartPolicy};
-use crate::journal::Decision;
+use crate::engine::{Act, Acted, EngineError};
 use crate::processes::{self, NotKilled};
-use crate::record::{Outcome, Path, Trigger};
-use crate::status::Enforcement;
+use crate::record::{Outcome, Path};
 
 /// What still runs this long after its verdict has escaped.
-const ESCAPED: Duration = Duration::from_secs(10);
+pub(super) const ESCAPED: Duration = Duration::from_secs(10);
 /// How long an end may take to show after the engine reported it.
 const CONFIRM: Duration = Duration::from_secs(10);
 /// How long a record waits for the event of the death that it is about, and for the call's answer behind it.
-const LATE_DEATH: Duration = Duration::from_secs(1);
-/// How long an event may come after the answer that it belongs to.
-pub(super) const LATE_EVENT: Duration = Duration::from_millis(100);
+pub(super) const LATE_DEATH: Duration = Duration::from_secs(1);
 /// How long the engine's own kill waits for the number of a process.
 const FIRST_PROCESS: Duration = Duration::from_millis(50);
-/// How long a record waits for what an inspection adds to it.
-pub(super) const INSPECT: Duration = Duration::from_secs(2);
-
-/// One that was to be ended and was not: its end is put on record whenever it comes.
-pub(super) struct Unended {
-    container: Container,
-    verdict: Verdict,
-    trigger: Trigger,
-    enforcement: Enforcement,
-    starts: u64,
-    started_at: Option<Timestamp>,
-}
 
 /// What shows of a container after something was done to it.
 enum Shown {
@@ -48,12 +31,6 @@ enum Shown {
     Restarting,
     /// It started while its removal hung.
     Started,
-}
-
-struct End {
-    outcome: Outcome,
-    /// It lives on, and does nothing.
-    is_frozen: bool,
 }
 
 /// Why a container was not ended.
@@ -82,7 +59,11 @@ impl Attendance<'_> {
         deaths: u64,
         backoff: &mut Backoff,
     ) -> Next {
-        let since = *self.history.denied_since.get_or_insert_with(Instant::now);
+        let since = match container.state {
+            // It has not lived yet.
+            State::Created => Instant::now(),
+            _ => *self.history.denied_since.get_or_insert_with(Instant::now),
+        };
         let (context, subject) = (self.context, self.subject);
         let stop_timeout = self.enforcement.in_force.list.stop_timeout;
         let (act, escaped_at) = match action {
@@ -92,21 +73,32 @@ impl Attendance<'_> {
             Action::Pause => (Act::Pause, since + ESCAPED),
             Action::Remove => (Act::Remove, since + ESCAPED),
         };
-        let judged_by = (
-            self.enforcement.in_force.hash.clone(),
-            self.enforcement.mode,
-        );
+        let judged_by = self.enforcement.clone();
         let (pid, shot, starts) = (self.pid, self.shot, self.starts);
         let is_killed = context.is_sharing_pids()
             && matches!(action, Action::Kill | Action::Remove)
             && matches!(container.state, State::Running | State::Unknown);
         let call = context.slots.call(&subject.hung, async {
+            // The wait for a slot may have outlived the verdict.
             let is_outdated = {
                 let now = context.enforcement.borrow();
-                (&now.in_force.hash, now.mode) != (&judged_by.0, judged_by.1)
+                (&now.in_force.hash, now.mode) != (&judged_by.in_force.hash, judged_by.mode)
             };
+            let is_over = || {
+                let heard = subject.heard();
+                (heard.starts, heard.deaths) != (starts, deaths)
+            };
+            let is_outdated = is_outdated
+                || match verdict.reason() {
+                    // Another life of it has done nothing yet.
+                    Some(Reason::ForeignExec) => is_over(),
+                    // One before it may be gone.
+                    Some(Reason::OverMax) => {
+                        is_over() || !judge(context, &judged_by, container).await.is_denied()
+                    }
+                    _ => false,
+                };
             if is_outdated {
-                // The wait for a slot outlived the verdict: another list may allow it.
                 return Ok(None);
             }
             let path = match shot {
@@ -182,362 +174,11 @@ impl Attendance<'_> {
                 self.record(container, verdict, Some(Outcome::Failed), extra)
                     .await;
                 self.history.failures += u32::from(!failure.is_away);
-                self.history.unended = Some(Unended {
-                    container: container.clone(),
-                    verdict: verdict.clone(),
-                    trigger: self.trigger,
-                    enforcement: self.enforcement.clone(),
-                    starts: self.starts,
-                    started_at: self.history.memory.started_at(),
-                });
+                self.remember_unended(container, verdict);
                 Next::After(backoff.delay())
             }
         }
     }
-
-    async fn put_end_on_record(
-        &mut self,
-        container: &Container,
-        verdict: &Verdict,
-        (action, path): (Action, Path),
-        end: End,
-        reaction: Duration,
-    ) {
-        let End {
-            mut outcome,
-            mut is_frozen,
-        } = end;
-        if outcome == Outcome::Done {
-            self.history.failures = 0;
-        }
-        if container.state == State::Created && !self.hear_whether_it_ran().await {
-            if outcome == Outcome::Done {
-                outcome = Outcome::NeverRan;
-            }
-            let extra = Extra {
-                action: Some(action),
-                lived: Some(Duration::ZERO),
-                path: Some(path),
-                reaction: Some(reaction),
-                ..Extra::default()
-            };
-            self.record(container, verdict, Some(outcome), extra).await;
-            return self.settle_life();
-        }
-        let is_death_heard = match is_frozen {
-            // What has just ended can be frozen, too, and that is told right after it. Whoever resumes it is
-            // not kept waiting.
-            true => {
-                let heard = self.hear_death(LATE_EVENT);
-                self.subject.unless_marked(heard).await == Some(true)
-            }
-            false => self.hear_death(LATE_DEATH).await,
-        };
-        if is_frozen && is_death_heard {
-            (outcome, is_frozen) = (Outcome::Gone, false);
-        }
-        if is_death_heard && outcome == Outcome::Gone {
-            outcome = self.who_ended_it().await;
-        }
-        // The engine's own times and the restart policy; a container that is gone has neither.
-        let engine = &self.context.engine;
-        let inspect = engine.inspect(&self.subject.id);
-        let call = self.context.slots.call(&self.subject.hung, inspect);
-        let (inspection, begun) = match tokio::time::timeout(INSPECT, call).await {
-            Ok(Ok(inspection)) => {
-                let begun = inspection.started_at;
-                // The start of one that ran before we listened is never told.
-                let is_told = begun > self.context.began.get().copied();
-                (inspection, begun.filter(|_| is_told))
-            }
-            // It starts no more: whatever start is told yet was this one's.
-            Ok(Err(EngineError::NotFound)) => (Inspection::default(), Some(Timestamp::MIN)),
-            _ => (Inspection::default(), None),
-        };
-        let policy = inspection.restart_policy;
-        // (One that was shot as its program began may have exited with whatever its start made of that.)
-        if outcome == Outcome::Done
-            && !is_frozen
-            && path != Path::Gate
-            && self
-                .had_ended(container, action, is_death_heard, &inspection)
-                .await
-        {
-            outcome = Outcome::EndedItself;
-        }
-        let heard = self.subject.heard().lived();
-        let lived = match is_frozen {
-            true => None,
-            false => span(inspection.started_at, inspection.finished_at).or(heard),
-        };
-        let mut container = container.clone();
-        let is_known = inspection.created_at.is_some();
-        if container.powers.is_none() && is_known {
-            container.powers = Some(inspection.powers);
-        }
-        let container = &container;
-        let extra = Extra {
-            action: Some(action),
-            restart_policy: policy.map(|policy| policy.to_string()),
-            started_at: inspection.started_at,
-            lived,
-            path: Some(path),
-            reaction: Some(reaction),
-            ..Extra::default()
-        };
-        self.record(container, verdict, Some(outcome), extra).await;
-        if matches!(
-            verdict.reason(),
-            Some(Reason::OverMax | Reason::ForeignExec)
-        ) {
-            self.history.ended_by = Some(self.enforcement.in_force.hash.clone());
-        }
-        if is_known {
-            self.keep_dead_by(container, policy).await;
-        }
-        let connection = self.context.connection();
-        let mut heard = self.subject.heard();
-        heard.owe_late_events(begun, !is_frozen && !is_death_heard, connection);
-        drop(heard);
-        if is_frozen {
-            self.settle_start();
-            self.history.is_dealt_with();
-        } else {
-            self.settle_life();
-        }
-    }
-
-    /// Whether it had ended by itself when the engine did as told: that takes a signal for what has just
-    /// ended, too, and removes it all the same.
-    async fn had_ended(
-        &self,
-        container: &Container,
-        action: Action,
-        is_death_heard: bool,
-        inspection: &Inspection,
-    ) -> bool {
-        let known = self.history.memory.inspection();
-        let policy = inspection.restart_policy;
-        let policy = policy.or(known.and_then(|known| known.restart_policy));
-        if container.state == State::Restarting || !matches!(policy, None | Some(RestartPolicy::No))
-        {
-            // The signal keeps the engine from starting it again.
-            return false;
-        }
-        if action == Action::Stop {
-            // What it exits with is its own choice.
-            return is_death_heard && self.who_ended_it().await == Outcome::EndedItself;
-        }
-        let is_label = |labels: &BTreeMap<_, _>| labels.contains_key(Change::EXIT_CODE);
-        let is_forged = container.labels.as_ref().is_none_or(is_label);
-        let told = self.subject.heard().exit_code;
-        let told = told.filter(|_| is_death_heard && !is_forged);
-        let exit_code = inspection.exit_code.or(told);
-        exit_code.is_some_and(|code| code != KILLED)
-    }
-
-    /// Whether one that was created when it was to be removed has started after all: word of its
-    /// end comes after that.
-    pub(super) async fn hear_whether_it_ran(&self) -> bool {
-        let destroyed = self.subject.wait_until(|heard| heard.is_destroyed);
-        // Without word of either the engine's answer stands: it is gone, and was never seen to run.
-        let _ = tokio::time::timeout(LATE_DEATH, destroyed).await;
-        let heard = self.subject.heard();
-        heard.starts > heard.settled
-    }
-
-    /// Waits for word of a death that shows already: events may trail what the engine answers,
-    /// and only they tell this life from the next one.
-    async fn hear_death(&self, patience: Duration) -> bool {
-        let before = self.history.deaths;
-        let is_start_heard = self.starts > self.subject.heard().settled;
-        let heard = self
-            .subject
-            .wait_until(|heard| heard.deaths > before || (is_start_heard && heard.is_down));
-        tokio::time::timeout(patience, heard).await.is_ok()
-    }
-
-    /// What became of one that is dead without our doing. The engine tells of a signal when it was
-    /// sent, which may be shortly after it tells of the death.
-    async fn who_ended_it(&self) -> Outcome {
-        let signal = self.subject.wait_until(|heard| heard.was_signalled);
-        let signal = self.subject.unless_marked(signal);
-        match tokio::time::timeout(LATE_EVENT, signal).await {
-            Ok(Some(())) => Outcome::Gone,
-            _ => Outcome::EndedItself,
-        }
-    }
-
-    /// The end of one that could not be ended when that was tried.
-    pub(super) async fn put_late_end_on_record(&mut self) {
-        let Some(unended) = self.history.unended.take() else {
-            return;
-        };
-        let outcome = self.who_ended_it().await;
-        let inspection = self.history.memory.inspection();
-        let policy = inspection.and_then(|inspection| inspection.restart_policy);
-        let extra = Extra {
-            restart_policy: policy.map(|policy| policy.to_string()),
-            started_at: unended.started_at,
-            lived: self.subject.heard().lived(),
-            ..Extra::default()
-        };
-        let Unended {
-            container,
-            verdict,
-            trigger,
-            enforcement,
-            starts,
-            ..
-        } = unended;
-        let now = (
-            std::mem::replace(&mut self.trigger, trigger),
-            std::mem::replace(&mut self.enforcement, enforcement),
-        );
-        self.record(&container, &verdict, Some(outcome), extra)
-            .await;
-        (self.trigger, self.enforcement) = now;
-        let mut heard = self.subject.heard();
-        heard.settled = heard.settled.max(starts);
-    }
-
-    /// A denied container that ended before anything could be done is on record all the same, by
-    /// what was known of it before where it is gone by now. One that was never seen is on record as that:
-    /// what an event says of a container can be forged, and its id can't.
-    pub(super) async fn put_early_end_on_record(&mut self, container: Option<&Container>) {
-        self.put_late_end_on_record().await;
-        let is_new_start = self.starts > self.subject.heard().settled;
-        let last = self.history.last.clone();
-        let known = match (container, last) {
-            (Some(container), Some((_, verdict))) => Some((container.clone(), verdict)),
-            (None, None) => Some((Container::new(self.subject.id.clone()), Verdict::Unknown)),
-            (_, last) => last,
-        };
-        if let (Trigger::Start | Trigger::Restart, true, Some((container, verdict))) =
-            (self.trigger, is_new_start, known)
-            && (verdict.is_denied() || verdict == Verdict::Unknown)
-        {
-            let extra = Extra {
-                lived: self.subject.heard().lived(),
-                ..Extra::default()
-            };
-            let outcome = Some(self.who_ended_it().await);
-            self.record(&container, &verdict, outcome, extra).await;
-        }
-        self.settle_life();
-    }
-
-    async fn put_escape_on_record(
-        &mut self,
-        container: &Container,
-        verdict: &Verdict,
-        action: Action,
-    ) {
-        let looked = self.context.engine.look(&self.subject.id).await;
-        if let Ok(Some(now)) = looked
-            && now.state.is_live()
-        {
-            let extra = Extra {
-                action: Some(action),
-                ..Extra::default()
-            };
-            self.record(container, verdict, Some(Outcome::Escaped), extra)
-                .await;
-        }
-    }
-
-    /// Puts a decision on record, once a life, reason, outcome and list.
-    pub(super) async fn record(
-        &mut self,
-        container: &Container,
-        verdict: &Verdict,
-        outcome: Option<Outcome>,
-        extra: Extra,
-    ) {
-        let reason = verdict.reason();
-        if self.is_on_record(reason, outcome) {
-            return;
-        }
-        let hash = self.enforcement.in_force.hash.clone();
-        // What an older list led to is of no more use.
-        self.history.on_record.retain(|(_, _, one)| *one == hash);
-        self.history.on_record.push((reason, outcome, hash));
-        self.write(container, verdict, outcome, extra).await;
-    }
-
-    /// Puts on record, once a life, that it lives and can't be judged: whoever holds its lock keeps
-    /// it from being inspected.
-    pub(super) async fn put_unknown_on_record(&mut self, error: String) {
-        let since = *self.history.unknown_since.get_or_insert_with(Instant::now);
-        if self.history.told_unknown || since.elapsed() < ESCAPED {
-            return;
-        }
-        if let Ok(Some(container)) = self.context.engine.look(&self.subject.id).await
-            && container.state.is_live()
-        {
-            self.history.told_unknown = true;
-            let extra = Extra {
-                error: Some(error),
-                ..Extra::default()
-            };
-            self.write(&container, &Verdict::Unknown, None, extra).await;
-        }
-    }
-
-    async fn write(
-        &self,
-        container: &Container,
-        verdict: &Verdict,
-        outcome: Option<Outcome>,
-        extra: Extra,
-    ) {
-        let in_force = &self.enforcement.in_force;
-        let decision = Decision {
-            container: container.clone(),
-            verdict: verdict.clone(),
-            trigger: self.trigger,
-            mode: self.enforcement.mode,
-            action: outcome.map(|_| extra.action.unwrap_or(in_force.list.action)),
-            outcome,
-            error: extra.error,
-            path: extra.path.unwrap_or(Path::Api),
-            restart_policy: extra.restart_policy,
-            started_at: extra.started_at,
-            lived: extra.lived,
-            reaction: extra.reaction,
-            allowlist_hash: in_force.hash.clone(),
-        };
-        self.context.journal.record(decision).await;
-    }
-
-    /// Whether this life of it has such a record already, under this list.
-    pub(super) fn is_on_record(&self, reason: Option<Reason>, outcome: Option<Outcome>) -> bool {
-        let hash = &self.enforcement.in_force.hash;
-        self.history.is_on_record(reason, outcome, hash)
-    }
-
-    pub(super) fn settle_life(&mut self) {
-        self.settle_start();
-        self.history.deaths = self.subject.heard().deaths;
-        self.history.life_is_over();
-    }
-
-    fn settle_start(&self) {
-        let mut heard = self.subject.heard();
-        heard.settled = heard.settled.max(self.starts);
-    }
-}
-
-/// What only some records have.
-#[derive(Default)]
-pub(super) struct Extra {
-    pub(super) action: Option<Action>,
-    pub(super) error: Option<String>,
-    pub(super) path: Option<Path>,
-    pub(super) restart_policy: Option<String>,
-    pub(super) started_at: Option<Timestamp>,
-    pub(super) lived: Option<Duration>,
-    pub(super) reaction: Option<Duration>,
 }
 
 /// Sends SIGKILL to a container's first process, ahead of the engine's own kill. A failure is counted, and

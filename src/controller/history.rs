@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::end::Unended;
+use super::outcome::Unended;
 use super::subject::ToldExec;
 use crate::allowlist::{Mode, Reason, Verdict};
 use crate::container::{Container, State};

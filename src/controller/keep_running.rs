@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Context;
-use super::end::LATE_EVENT;
+use super::outcome::LATE_EVENT;
 use super::subject::Subject;
 use crate::allowlist::{Mode, Verdict};
 use crate::container::State;

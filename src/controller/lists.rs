@@ -115,6 +115,7 @@ impl Controller {
     pub(super) fn await_opening(&mut self) {
         if self.waiting.is_some() && self.opening == Opening::Due {
             self.opening = Opening::Until(Instant::now() + OPENING);
+            self.publish();
         }
     }
 

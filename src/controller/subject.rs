@@ -155,14 +155,24 @@ impl Subject {
         }
     }
 
-    /// Asks for a look. Of several reasons the first stays: it says since when we know.
+    /// Asks for a look. Of several reasons the first stays: it says since when we know. But what happened to
+    /// the container counts more than what did not.
     pub(super) fn mark(&self, trigger: Trigger, arrived: Instant, listed: Option<Container>) {
         let mut heard = self.heard();
         match &mut heard.mark {
-            // An event makes an earlier list's entry stale, and a start tells more than a sweep.
+            // An event makes an earlier list's entry stale.
             Some(mark) => {
                 mark.listed = None;
-                if trigger == Trigger::Start || mark.trigger == Trigger::Create {
+                let runs_anew = matches!(
+                    trigger,
+                    Trigger::Start | Trigger::Restart | Trigger::Unpause
+                );
+                let counts_more = match mark.trigger {
+                    Trigger::Create => true,
+                    Trigger::Sweep => trigger.is_event(),
+                    kept => trigger == Trigger::Start || (runs_anew && !kept.is_event()),
+                };
+                if counts_more {
                     mark.trigger = trigger;
                     mark.arrived = arrived;
                 }
@@ -205,13 +215,10 @@ impl Subject {
         self.heard().mark.is_some()
     }
 
-    /// Does what has time, and drops it when something happened to the container. Another sweep is no
-    /// reason: it would begin the same again.
+    /// Does what has time, and drops it when something happened to the container. The work itself must not
+    /// wait for what is heard: one of both would not be woken.
     pub(super) async fn unless_marked<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let marked = self.wait_until(|heard| {
-            let mark = heard.mark.as_ref();
-            mark.is_some_and(|mark| mark.trigger != Trigger::Sweep)
-        });
+        let marked = self.wait_until(Heard::is_urgent);
         tokio::select! {
             biased;
             done = work => Some(done),
@@ -221,6 +228,13 @@ impl Subject {
 }
 
 impl Heard {
+    /// Whether something happened to the container. Another sweep is no reason to hurry: it would begin the
+    /// same again.
+    pub(super) fn is_urgent(&self) -> bool {
+        let mark = self.mark.as_ref();
+        mark.is_some_and(|mark| mark.trigger != Trigger::Sweep)
+    }
+
     /// Of the life that was ended, what was not told yet will be, and is of no other: its death, and its
     /// start where none was heard since the last life that was settled. `begun` is when that was by the
     /// engine, where it will be told.
@@ -291,6 +305,27 @@ mod tests {
         let heard = ended.heard();
         assert_eq!((heard.starts, heard.deaths), (2, 2));
         assert_eq!(heard.lived(), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn what_happened_counts_more_than_a_list() {
+        for (first, second, stays) in [
+            (Trigger::Sweep, Trigger::Unpause, Trigger::Unpause),
+            (Trigger::Sweep, Trigger::Rename, Trigger::Rename),
+            (Trigger::Reload, Trigger::Rename, Trigger::Reload),
+            (Trigger::Reload, Trigger::Unpause, Trigger::Unpause),
+            (Trigger::Unpause, Trigger::Sweep, Trigger::Unpause),
+            (Trigger::Unpause, Trigger::Rename, Trigger::Unpause),
+            (Trigger::Create, Trigger::Start, Trigger::Start),
+            (Trigger::Rename, Trigger::Start, Trigger::Start),
+        ] {
+            let subject = subject(&[]);
+            for trigger in [first, second] {
+                subject.mark(trigger, Instant::now(), None);
+            }
+            let mark = subject.heard().mark.take();
+            assert_eq!(mark.map(|mark| mark.trigger), Some(stays), "{first:?}");
+        }
     }
 
     #[test]

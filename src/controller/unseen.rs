@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use super::attend::Attendance;
-use super::end::Extra;
+use super::outcome::Extra;
 use super::subject::span;
 use crate::allowlist::{Mode, Verdict};
 use crate::container::{Container, State};

@@ -46,6 +46,8 @@ pub struct World {
     /// How far its clock is ahead; without it nothing is told of that.
     pub clock_ahead: Option<SignedDuration>,
     pub inspected: BTreeMap<String, usize>,
+    /// Those for which a list was asked alone.
+    pub looked_at: BTreeSet<String>,
     pub streams: Streams,
     /// What was said to subscribers, and how often their streams were ended.
     pub chunks: Vec<Vec<u8>>,
@@ -281,7 +283,10 @@ fn list(query: &str, shared: &Shared) -> (u16, String) {
     // One is asked for by its whole id, between quotes.
     let mut asked_for = query.split("%22").filter(|word| word.len() == 64);
     let mut found: Vec<Value> = match asked_for.next() {
-        Some(id) => world.containers.get(id).cloned().into_iter().collect(),
+        Some(id) => {
+            world.looked_at.insert(id.to_owned());
+            world.containers.get(id).cloned().into_iter().collect()
+        }
         None => world.containers.values().cloned().collect(),
     };
     if is_full {

@@ -4,11 +4,14 @@
 mod access;
 mod containers;
 mod decisions;
+mod filter;
 mod health;
+mod listing;
 mod openapi;
 mod page;
 mod problem;
 mod query;
+mod ready;
 mod stream;
 mod turns;
 
@@ -25,7 +28,9 @@ use axum::{Extension, Router};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
 
 use crate::allowlist::Verdict;
 use crate::container::ContainerId;
@@ -35,8 +40,9 @@ use crate::record::Record;
 use crate::state::Ledger;
 use crate::status::{Enforcement, Snapshot};
 pub use access::Access;
-pub use containers::HIDDEN;
+pub use listing::HIDDEN;
 use problem::Problem;
+use ready::Ready;
 use stream::Streams;
 use turns::Turns;
 
@@ -147,12 +153,17 @@ pub fn router(sources: Sources, access: Access) -> Router {
     if sources.role.shows() {
         router = router
             .route("/", get(containers::index))
-            .route("/containers", get(containers::list))
+            .route(
+                "/containers",
+                get(containers::list).layer(Extension(Ready::new(LARGE))),
+            )
             .route("/containers/{name}", get(containers::one))
             .route("/allowlist", get(health::allowlist));
     }
     router
         .layer(Extension(Turns::new(LARGE)))
+        // Neither streams, which go out as they come, nor what is compressed already.
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .fallback(async || Problem::not_found("there is nothing at this path"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(middleware::from_fn_with_state(access, access::check))

@@ -11,6 +11,7 @@ mod decisions;
 mod feed;
 mod files;
 mod log;
+mod repeats;
 mod search;
 mod tail;
 mod tell;
@@ -20,7 +21,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::{broadcast, oneshot};
@@ -30,9 +31,10 @@ use crate::container::{Container, is_grouping_label};
 use crate::metrics::Metrics;
 use crate::record::{self, Entry, Event, Happening, Outcome, Record, Trigger, What};
 use log::{AuditLog, Trouble};
+use repeats::Repeats;
 
 pub use before::Before;
-pub use decisions::Decisions;
+pub use decisions::{Decisions, Newest};
 pub use feed::Feed;
 pub use files::MOST_KEPT;
 use search::Last;
@@ -93,6 +95,7 @@ pub struct Journal {
     trouble: Trouble,
     metrics: Metrics,
     host: Arc<Mutex<String>>,
+    repeats: Arc<Mutex<Repeats>>,
 }
 
 /// When a file of the audit log is full, and how many old ones are kept.
@@ -184,6 +187,7 @@ impl Journal {
             trouble,
             metrics,
             host: Arc::new(Mutex::new(host.unwrap_or(last_host))),
+            repeats: Arc::default(),
         };
         Ok((journal, writer))
     }
@@ -210,7 +214,13 @@ impl Journal {
             );
         }
         self.count(&decision);
-        tell::tell(&decision);
+        let admitted = {
+            let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
+            repeats.admit(&decision, Instant::now())
+        };
+        if let Some(left_out) = admitted {
+            tell::tell(&decision, left_out);
+        }
     }
 
     /// Puts on record what happened. Never waits: it is counted and told where too much is waiting
@@ -255,6 +265,10 @@ impl Journal {
     /// The last decisions, oldest first.
     pub fn recent(&self) -> Vec<Arc<Record>> {
         self.recent.records()
+    }
+
+    fn newest(&self) -> Option<u64> {
+        self.recent.newest()
     }
 
     fn count(&self, decision: &Decision) {

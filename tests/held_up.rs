@@ -9,7 +9,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -219,6 +219,29 @@ fn what_clients_ask_for_takes_nothing_of_the_time_of_enforcement() {
 }
 
 #[test]
+fn who_takes_an_answer_drop_by_drop_makes_room() {
+    let fake = crowd(500, 10_000);
+    let warden = fake.warden(LIST, "1h");
+    eventually("all are shown", SOON, || {
+        let shown = warden.get_json("/containers");
+        shown["data"].as_array().is_some_and(|all| all.len() == 500)
+    });
+    let mut client = TcpStream::connect(warden.address()).expect("a connection");
+    rustix::net::sockopt::set_socket_recv_buffer_size(&client, 4_096).expect("a small window");
+    client
+        .write_all(b"GET /containers HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .expect("a request");
+    // What the kernel has taken over goes on coming, and whoever says something hears that nobody listens.
+    eventually("it is given up", SOON * 3, || {
+        let mut drop = [0; 16]; // 1.6 kB a second
+        client.read(&mut drop).is_err() || client.write_all(b"\r\n").is_err()
+    });
+}
+
+/// A list that no other client asks for.
+const MADE_FOR_EACH: &str = "/containers?status=running";
+
+#[test]
 fn clients_that_ask_for_everything_and_read_nothing_take_neither_memory_nor_enforcement() {
     let fake = crowd(1_000, 10_000);
     let warden = fake.warden(LIST, "1h");
@@ -229,22 +252,22 @@ fn clients_that_ask_for_everything_and_read_nothing_take_neither_memory_nor_enfo
             .len()
     };
     eventually("all are shown", SOON, || everything() == 1_000);
-    let clients: Vec<_> = (0..100)
-        .map(|_| {
-            let mut client = TcpStream::connect(warden.address()).expect("a connection");
-            client
-                .write_all(b"GET /containers HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                .expect("a request");
-            client
-        })
-        .collect();
+    let ask = |path: &str| {
+        let mut client = TcpStream::connect(warden.address()).expect("a connection");
+        write!(client, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a request");
+        client
+    };
+    let mut clients: Vec<_> = (0..100).map(|_| ask("/containers")).collect();
+    // One answer is ready for all of those; what is made for each waits for its turn.
+    assert_eq!(everything(), 1_000);
+    clients.extend((0..100).map(|_| ask(MADE_FOR_EACH)));
     eventually("others are told to come again", SOON * 2, || {
-        let answer = warden.get("/containers");
+        let answer = warden.get(MADE_FOR_EACH);
         let is_told = answer.status == 503;
         assert_eq!(answer.header("retry-after").is_some(), is_told);
         is_told
     });
-    for path in ["/metrics", "/livez", "/readyz"] {
+    for path in ["/metrics", "/livez", "/readyz", "/containers"] {
         assert_eq!(warden.get(path).status, 200, "{path}");
     }
     let evil = numbered(2_000);
@@ -254,6 +277,6 @@ fn clients_that_ask_for_everything_and_read_nothing_take_neither_memory_nor_enfo
     assert!(peak < 400, "{peak} MiB");
     drop(clients);
     eventually("there are turns again", SOON, || {
-        warden.get("/containers").status == 200
+        warden.get(MADE_FOR_EACH).status == 200
     });
 }

@@ -53,6 +53,29 @@ fn text_lines_hide_nothing_and_have_colour_on_a_terminal_alone() {
     }
 }
 
+#[test]
+fn what_is_made_anew_and_anew_fills_no_log() {
+    let fake = Scripted::start();
+    let warden = fake.warden(LIST, "1h");
+    for number in 1..=100 {
+        fake.begin(&numbered(number), "evil:1");
+    }
+    eventually("all are on record", SOON, || {
+        warden.metric("dockwarden_decisions_total") == 100.0
+    });
+    warden.sigterm();
+    let lines = warden.logs();
+    let about = lines.iter().filter(|line| line.contains("evil:1"));
+    let about = about.count();
+    // 20, the 32nd and the 64th, and before those what was left out.
+    assert!((20..40).contains(&about), "{about}: {lines:#?}");
+    let left_out = lines.iter().filter_map(|line| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["left_out"].as_u64()
+    });
+    assert_eq!(left_out.sum::<u64>(), 42);
+}
+
 /// An engine on which one container with a hostile name and image runs.
 fn hostile() -> Scripted {
     let fake = Scripted::start();

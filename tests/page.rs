@@ -5,6 +5,7 @@
 mod support;
 
 use base64::Engine as _;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use support::scripted::{Scripted, listed, numbered};
 use support::{Browser, Engine, SOON, Warden, eventually};
@@ -130,8 +131,17 @@ fn a_person_sees_what_stands_in_the_way() {
     let engine = good(6);
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().display().to_string();
+    let in_days = |days: i64| {
+        let then = Timestamp::now() + SignedDuration::from_hours(24 * days);
+        then.strftime("%FT%TZ").to_string()
+    };
+    let (soon, later) = (in_days(3), in_days(30));
+    let guest = |rule, expires| {
+        format!("[[allow]]\nrule = \"{rule}\"\nimage = \"guest:1\"\nexpires = {expires}\n")
+    };
+    let list = [GOOD, &guest("soon", &soon), &guest("later", &later)].concat();
     let start = |command| {
-        let warden = engine.builder(GOOD, "1s").subcommand(command);
+        let warden = engine.builder(&list, "1s").subcommand(command);
         let warden = warden.args(["--state-dir", &state]).start();
         warden.wait_ready();
         warden
@@ -141,6 +151,13 @@ fn a_person_sees_what_stands_in_the_way() {
     browser.open(&format!("http://{}/", api.address()));
     eventually("it is live", SOON, || browser.text("#live") == "live");
     assert_eq!(browser.text(".banner"), "");
+    let notes = browser.text("#banners");
+    let told = soon.replace('T', " ").replace('Z', " UTC.");
+    assert!(
+        notes.contains(&format!("Rule soon expires at {told}")),
+        "{notes}"
+    );
+    assert!(!notes.contains("later"), "{notes}");
 
     controller.write_list_by_rename("version = 1\nallow-nothing = true\n");
     let held = "A newer list is held back: it would end 6 of the 6";

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::containers::{Listing, View};
+use super::listing::{Listing, View};
 use crate::printable;
 use crate::record::Record;
 use crate::status::Enforcement;

@@ -1,8 +1,10 @@
 //! What was decided, for those who ask: from memory, or from an audit log.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::{Filter, Journal, RECENT, search};
 use crate::container::ContainerId;
@@ -19,7 +21,32 @@ pub enum Decisions {
     None,
 }
 
+/// Which record was the newest: another one later is told apart, whatever it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Newest {
+    /// Of this number.
+    Own(u64),
+    /// The last one in a file, as it was then: its inode, its length in bytes, and when it was last changed.
+    Foreign(u64, u64, SystemTime),
+}
+
 impl Decisions {
+    /// The newest record, where there is one. Blocks on a file's description where another process decides.
+    pub fn newest(&self) -> Option<Newest> {
+        match self {
+            Self::Own(journal, _) => journal.newest().map(Newest::Own),
+            Self::Foreign(path) => {
+                let file = std::fs::metadata(path).ok()?;
+                Some(Newest::Foreign(
+                    file.ino(),
+                    file.len(),
+                    file.modified().ok()?,
+                ))
+            }
+            Self::None => None,
+        }
+    }
+
     /// The newest `limit` records that pass, newest first. Blocks on a file.
     ///
     /// # Errors

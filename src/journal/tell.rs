@@ -4,8 +4,8 @@ use super::Decision;
 use crate::allowlist::{Action, Verdict};
 use crate::record::{Connection, Life, ListChange, ListOutcome, Outcome, What};
 
-/// The log line of a decision, in the past tense.
-pub(super) fn tell(decision: &Decision) {
+/// The log line of a decision, in the past tense, after one of how many like it had none.
+pub(super) fn tell(decision: &Decision, left_out: u64) {
     let Decision {
         container, verdict, ..
     } = decision;
@@ -19,6 +19,14 @@ pub(super) fn tell(decision: &Decision) {
     let error = decision.error.as_deref().unwrap_or_default();
     let lived_ms = decision.lived.map(|lived| lived.as_secs_f64() * 1_000.0);
     let action = decision.action.map_or("", Action::as_str);
+    if left_out > 0 {
+        tracing::warn!(
+            image,
+            reason,
+            left_out,
+            "as many as this were like the next one and were left out here; the audit log has them"
+        );
+    }
     match decision.outcome {
         None if *verdict == Verdict::Unknown => tracing::error!(
             id,

@@ -50,6 +50,13 @@ impl Recent {
         records.map(Arc::new).collect()
     }
 
+    /// The number of the last one.
+    pub(super) fn newest(&self) -> Option<u64> {
+        let lines = self.lines();
+        let newest: Option<Record> = serde_json::from_slice(lines.back()?).ok();
+        newest.map(|record| record.seq)
+    }
+
     fn lines(&self) -> MutexGuard<'_, VecDeque<Box<[u8]>>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -13,13 +13,14 @@ use super::room::Guest;
 
 /// How long nothing may be said, either way.
 const IDLE: Duration = Duration::from_secs(30);
-/// How long a client may take nothing of what is said to it: others wait for their turn.
+/// How long a client may take for what is handed to it at once: others wait for their turn.
 const STALLED: Duration = Duration::from_secs(10);
 
 pub(super) struct Client<S> {
     stream: S,
     idle: Pin<Box<Sleep>>,
-    heard: Instant,
+    /// Since when it is waited for what was handed to it to be taken.
+    waited_since: Option<Instant>,
     guest: Arc<Guest>,
 }
 
@@ -28,7 +29,7 @@ impl<S> Client<S> {
         Self {
             stream,
             idle: Box::pin(tokio::time::sleep(IDLE)),
-            heard: Instant::now(),
+            waited_since: None,
             guest,
         }
     }
@@ -39,9 +40,15 @@ impl<S> Client<S> {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// The same, while what was handed over is waited for to be taken.
+    fn poll_stalled<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let since = *self.waited_since.get_or_insert_with(Instant::now);
+        self.idle.as_mut().reset(since + STALLED);
+        self.poll_idle(context)
+    }
+
     fn is_heard(&mut self) {
         let now = Instant::now();
-        self.heard = now;
         self.idle.as_mut().reset(now + IDLE);
         self.guest.is_heard(now);
     }
@@ -75,17 +82,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Client<S> {
                 self.is_heard();
                 Poll::Ready(result)
             }
-            // Who takes nothing of it makes room as well.
-            Poll::Pending => {
-                let until = self.heard + STALLED;
-                self.idle.as_mut().reset(until);
-                self.poll_idle(context)
-            }
+            // Who takes it drop by drop makes room as well.
+            Poll::Pending => self.poll_stalled(context),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        match Pin::new(&mut self.stream).poll_flush(context) {
+            Poll::Ready(result) => {
+                self.waited_since = None;
+                Poll::Ready(result)
+            }
+            Poll::Pending => self.poll_stalled(context),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

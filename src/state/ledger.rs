@@ -1,7 +1,7 @@
 //! What is known of containers beyond what an engine tells of them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,7 @@ const WRITE: Duration = Duration::from_secs(2);
 pub struct Ledger {
     containers: Arc<Mutex<BTreeMap<ContainerId, Remembered>>>,
     changed: Arc<Notify>,
+    changes: Arc<AtomicU64>,
     /// Someone waits for it to be written down.
     urgent: Arc<Notify>,
     /// Who waits, one sender each.
@@ -57,7 +58,21 @@ impl Ledger {
 
     /// Takes over what was written down.
     pub fn set_all(&self, containers: BTreeMap<ContainerId, Remembered>) {
-        *self.lock() = containers;
+        let mut known = self.lock();
+        *known = containers;
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it has changed.
+    pub fn changes(&self) -> u64 {
+        // With the lock it comes in order with them.
+        let _containers = self.lock();
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    fn has_changed(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.changed.notify_one();
     }
 
     /// What is known of one.
@@ -70,7 +85,7 @@ impl Ledger {
         let mut containers = self.lock();
         if containers.get(id) != Some(&remembered) {
             containers.insert(id.clone(), remembered);
-            self.changed.notify_one();
+            self.has_changed();
         }
     }
 
@@ -80,7 +95,7 @@ impl Ledger {
         let before = containers.len();
         containers.retain(|id, _| kept(id));
         if containers.len() != before {
-            self.changed.notify_one();
+            self.has_changed();
         }
     }
 

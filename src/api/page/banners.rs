@@ -1,7 +1,7 @@
 //! What a person has to know before anything else, in red: where enforcement is not happening, or not by
 //! the list that was written last.
 
-use crate::api::containers::Listing;
+use crate::api::listing::Listing;
 use crate::status::{Enforcement, HeldList};
 
 /// How many containers a banner names.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use crate::allowlist::Rule;
-use crate::api::containers::Listing;
+use crate::api::listing::Listing;
 use crate::status::Enforcement;
 
 pub(super) fn section(listing: &Listing, enforcement: &Enforcement) -> Markup {

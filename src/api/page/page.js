@@ -3,7 +3,7 @@
 const filter = document.getElementById("filter");
 const state = document.getElementById("live");
 const sorted = new Map();
-let timer = null, fetching = false, again = false;
+let timer = null, fetching = false, again = false, took = 0;
 
 function apply() {
   const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -63,6 +63,7 @@ function prepare() {
 async function refresh() {
   if (fetching) { again = true; return; }
   fetching = true;
+  const begun = performance.now();
   try {
     const answer = await fetch(location.href, { headers: { accept: "text/html" }, cache: "no-store" });
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -87,6 +88,7 @@ async function refresh() {
     state.textContent = "no answer: what is shown may be old";
     state.className = "denied word";
   }
+  took = performance.now() - begun;
   fetching = false;
   if (again) { again = false; soon(); }
 }
@@ -99,8 +101,10 @@ function prepareOnce() {
   prepare();
 }
 
+// Where much is shown and much happens, the page is idle for most of the time all the same.
 function soon() {
-  if (timer === null) timer = setTimeout(() => { timer = null; refresh(); }, 400);
+  if (timer !== null || document.hidden) return;
+  timer = setTimeout(() => { timer = null; refresh(); }, Math.max(400, 3 * took));
 }
 
 filter.closest(".tools").hidden = false;
@@ -116,6 +120,6 @@ document.addEventListener("keydown", (event) => {
 });
 prepare();
 new EventSource("/decisions/stream").addEventListener("decision", soon);
-setInterval(() => { if (!document.hidden) soon(); }, 5000);
-document.addEventListener("visibilitychange", () => { if (!document.hidden) soon(); });
+setInterval(soon, 5000);
+document.addEventListener("visibilitychange", soon);
 soon();

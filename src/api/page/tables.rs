@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::charts;
 use crate::allowlist::Allowlist;
-use crate::api::containers::View;
+use crate::api::listing::View;
 use crate::container::Container;
 use crate::record::Record;
 

@@ -2,6 +2,8 @@
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
+# `--build-arg CARGO_PROFILE_RELEASE_LTO=off` is a quicker build of a larger program.
+ARG CARGO_PROFILE_RELEASE_LTO=thin
 
 # containerd speaks protobuf; its interface is compiled by this.
 RUN command -v protoc >/dev/null \

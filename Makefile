@@ -17,8 +17,8 @@ demo: # the same on a throwaway engine, as a transcript (root)
 	scripts/demo
 
 test: # every test, on engines of their own (root)
-	scripts/install-missing $(BUILD) dockerd=docker.io docker=docker.io ip=iproute2 iptables=iptables unshare=util-linux curl=curl docker-registry=docker-registry faketime=faketime chromium=chromium chromedriver=chromium-driver kubectl=kubernetes-client prometheus=prometheus promtool=prometheus
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) * 2))} cargo test --locked # they wait more than they compute
+	scripts/install-missing $(BUILD) dockerd=docker.io docker=docker.io ip=iproute2 iptables=iptables unshare=util-linux curl=curl docker-registry=docker-registry faketime=faketime chromium=chromium chromedriver=chromium-driver kubectl=kubernetes-client prometheus=prometheus promtool=prometheus python3=python3
+	scripts/test
 
 MINUTES = 10
 soak: # starts, ends and engine restarts for so long, the release build watched: make soak MINUTES=60 (root)
@@ -26,11 +26,13 @@ soak: # starts, ends and engine restarts for so long, the release build watched:
 	cargo bench --locked --bench soak -- $(MINUTES)
 	cargo test --locked --test faults_engine --test faults_contained -- --ignored # faults that take a minute each
 
+STARTS = 200
 bench: # how long forbidden containers live, beside two scripts and a bare floor: docs/performance.md (root)
 	scripts/install-missing $(BUILD) dockerd=docker.io docker=docker.io ip=iproute2 unshare=util-linux curl=curl wrk=wrk python3=python3 /usr/share/doc/python3-venv=python3-venv
 	python3 -m venv $(TARGET)/tmp/python
 	$(TARGET)/tmp/python/bin/pip install --quiet --disable-pip-version-check docker==7.1.0
-	cargo bench --locked --bench speed
+	cargo bench --locked --bench decision
+	cargo bench --locked --bench speed -- $(STARTS)
 
 lint:
 	scripts/install-missing $(BUILD)
@@ -66,7 +68,7 @@ install: # program, manual, completions, systemd unit, a list that only audits: 
 CARGO_DEB = 3.8.0
 deb: # a Debian package of the same, in target/debian
 	scripts/install-missing $(BUILD) dpkg-shlibdeps=dpkg-dev
-	cargo deb --version 2>/dev/null | grep -qF $(CARGO_DEB) || cargo install --locked cargo-deb --version $(CARGO_DEB)
+	cargo deb --version 2>/dev/null | grep -qF $(CARGO_DEB) || cargo install --locked --debug cargo-deb --version $(CARGO_DEB)
 	cargo build --locked --profile $(PROFILE)
 	scripts/package-files $(PROGRAM) $(TARGET)/package
 	cargo deb --locked --no-build --profile $(PROFILE) $(if $(filter dev,$(PROFILE)),--fast)

@@ -1,6 +1,8 @@
 //! `make bench`: how long a forbidden container lives under dockwarden and under what else there is, what a
-//! burst takes, what `GET /containers` serves and what dockwarden costs, all side by side in one run on an
-//! engine of its own. Prints it, and writes docs/performance.md and docs/performance.svg.
+//! burst takes, what `GET /containers` serves, what dockwarden costs and what those wait whom it leaves alone, all
+//! side by side in one run on engines of its own. Prints it, and writes docs/performance.md and docs/performance.svg.
+//!
+//! What a decision takes is measured by `cargo bench --bench decision` before; this one reports it.
 //!
 //! Lives are what the victims saw: each writes when it began, and then that it still lives, into a file that
 //! all share (`victims.rs`). No log and no event has a say.
@@ -14,6 +16,8 @@
     clippy::print_stdout
 )]
 
+mod bystanders;
+mod decisions;
 mod enforcers;
 mod floor;
 mod report;
@@ -77,6 +81,7 @@ fn main() {
     }
     report.requests = requests::measure();
     report.usage = usage::measure();
+    report.bystanders = bystanders::measure();
     let is_whole = starts >= STARTS;
     report.print();
     if is_whole {

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::bystanders::Starts;
+use crate::decisions::{self, SIZES};
 use crate::enforcers::Kind;
 use crate::requests::Served;
 use crate::statistics::{milliseconds, percentile};
@@ -25,6 +27,7 @@ pub(crate) struct Report {
     figures: Vec<Figures>,
     pub(crate) requests: Vec<Served>,
     pub(crate) usage: Usage,
+    pub(crate) bystanders: Vec<Starts>,
 }
 
 impl Report {
@@ -34,6 +37,7 @@ impl Report {
             figures: Kind::ALL.iter().map(|_| Figures::default()).collect(),
             requests: Vec::new(),
             usage: Usage::default(),
+            bystanders: Vec::new(),
         }
     }
 
@@ -67,6 +71,8 @@ impl Report {
         self.bursts(&mut text);
         self.served(&mut text);
         self.taken(&mut text);
+        self.waited(&mut text);
+        decided(&mut text);
         text
     }
 
@@ -140,19 +146,41 @@ impl Report {
     fn taken(&self, text: &mut String) {
         text.push_str(
             "## What it takes\n\n`run`, controller and API in one process.\n\n\
-             | | resident, MiB | of one processor |\n|---|---:|---:|\n",
+             | | resident, MiB | of one processor | for one start more, ms of it |\n\
+             |---|---:|---:|---:|\n",
         );
         let usage = &self.usage;
-        let mut row = |what: &str, resident: f64, processor: f64| {
-            let _ = writeln!(text, "| {what} | {resident:.1} | {processor:.2} % |");
+        let mut row = |what: &str, resident: f64, processor: f64, start: Option<f64>| {
+            let start = start.map_or_else(String::new, |start| format!("{start:.2}"));
+            let _ = writeln!(
+                text,
+                "| {what} | {resident:.1} | {processor:.2} % | {start} |"
+            );
         };
-        row("idle, on `gate`", usage.idle_resident, usage.idle_processor);
+        row(
+            "idle, on `gate`",
+            usage.idle_resident,
+            usage.idle_processor,
+            None,
+        );
         for one in &self.requests {
             let what = format!("idle, {} containers", one.containers);
-            row(&what, one.resident, one.quiet);
+            row(&what, one.resident, one.quiet, Some(one.start));
         }
         let what = format!("{:.1} starts a second, on `gate`", usage.starts_a_second);
-        row(&what, usage.busy_resident, usage.busy_processor);
+        row(&what, usage.busy_resident, usage.busy_processor, None);
+    }
+
+    fn waited(&self, text: &mut String) {
+        text.push_str(
+            "\n## What allowed containers wait\n\nTo be created and started, in milliseconds.\n\n\
+             | followed by | p50 | p99 | starts |\n|---|---:|---:|---:|\n",
+        );
+        for Starts { follower, lengths } in &self.bystanders {
+            let name = follower.map_or("nobody", Kind::name);
+            let [p50, p99] = [50.0, 99.0].map(|at| milliseconds(percentile(lengths, at)));
+            let _ = writeln!(text, "| {name} | {p50:.1} | {p99:.1} | {} |", lengths.len());
+        }
     }
 
     /// A bar from the median to the 99th hundredth for each, by a scale of powers of ten.
@@ -199,6 +227,34 @@ impl Report {
         picture.push_str("</svg>\n");
         picture
     }
+}
+
+/// Nothing where it was not measured.
+fn decided(text: &mut String) {
+    let Some(all) = decisions::all() else {
+        return;
+    };
+    let [few, many, most] = SIZES;
+    let _ = write!(
+        text,
+        "\n## A decision\n\nVerdict and sentence, in nanoseconds (criterion, medians), against so many rules; `near` \
+         is a container for which every key but the image speaks.\n\n\
+         | rules | container | {few} | {many} | {most} |\n|---|---|---:|---:|---:|\n"
+    );
+    for one in all {
+        let [few, many, most] = one.medians;
+        let _ = writeln!(
+            text,
+            "| {} | {} | {few:.0} | {many:.0} | {most:.0} |",
+            one.rules, one.case
+        );
+    }
+    let _ = write!(text, "\nA list of {most} rules is read within ");
+    let read = decisions::parsing().into_iter();
+    let read: Vec<_> = read
+        .map(|(kind, took)| format!("{took:.0} ms ({kind})"))
+        .collect();
+    let _ = writeln!(text, "{}.", read.join(", "));
 }
 
 fn percentiles(lives: &[Life]) -> [f64; 3] {

@@ -9,6 +9,7 @@ use crate::support::Engine;
 const LENGTH: Duration = Duration::from_secs(30);
 /// As many threads start containers as bring two processors to their limit.
 const STARTERS: usize = 4;
+const ONE_BY_ONE: u32 = 50;
 
 /// Of dockwarden on an engine with nothing to do, and with as many starts as the machine can do.
 #[derive(Default)]
@@ -68,6 +69,18 @@ pub(crate) fn processor(pid: u32, length: Duration) -> f64 {
     std::thread::sleep(length);
     let used = nanoseconds(pid).saturating_sub(before);
     100.0 * used as f64 / begun.elapsed().as_nanos() as f64
+}
+
+/// What the start and the end of one allowed container takes of a processor, in milliseconds.
+pub(crate) fn of_one_start(engine: &Engine, pid: u32) -> f64 {
+    let before = nanoseconds(pid);
+    for _ in 0..ONE_BY_ONE {
+        engine.run(&["--rm", "--network=none"], "good:1", &["exit", "0"]);
+    }
+    // What follows the last end belongs to it.
+    std::thread::sleep(Duration::from_secs(1));
+    let used = nanoseconds(pid).saturating_sub(before);
+    used as f64 / 1e6 / f64::from(ONE_BY_ONE)
 }
 
 /// What all its threads have run: the kernel's ticks of 10 ms are too coarse for an idle one.

@@ -71,7 +71,7 @@ pub(super) fn tell(decision: &Decision, left_out: u64) {
             reason,
             detail,
             trigger,
-            "container was removed before it ran"
+            "container was ended before it ran"
         ),
         Some(Outcome::WouldDeny) => tracing::warn!(
             id,

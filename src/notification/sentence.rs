@@ -54,7 +54,7 @@ fn became(record: &Record) -> String {
     let text = match record.outcome {
         Some(Outcome::Done) if record.action == Some(Action::Pause) => "was paused",
         Some(Outcome::Done) => return format!("was ended{lived}"),
-        Some(Outcome::NeverRan) => "was removed before it ran",
+        Some(Outcome::NeverRan) => "was ended before it ran",
         Some(Outcome::Gone) => return format!("{is}, and was ended by someone else"),
         Some(Outcome::EndedItself) => return format!("{is}, and ended by itself{lived}"),
         Some(Outcome::Failed) => {

@@ -303,6 +303,21 @@ fn kills_that_hang_hold_up_nobody_else() {
     });
 }
 
+/// Creates a container, and returns when its removal is under way, which gets nowhere.
+fn create_what_cannot_be_removed(fake: &Scripted, id: &str) {
+    let mut container = listed(id, "evil:1");
+    container["State"] = json!("created");
+    {
+        let mut world = fake.world();
+        world.containers.insert(id.to_owned(), container);
+        world.hanging_removals.insert(id.to_owned());
+    }
+    fake.say(event("create", id).as_bytes());
+    eventually("its removal is asked for", SOON, || {
+        fake.world().removals_asked > 0
+    });
+}
+
 /// Created, and to be removed; then it runs, and its removal gets nowhere.
 #[test]
 fn one_that_starts_while_its_removal_hangs_is_killed() {
@@ -314,17 +329,7 @@ fn one_that_starts_while_its_removal_hangs_is_killed() {
         );
         let warden = fake.warden(&list, "1h");
         let id = numbered(1);
-        let mut container = listed(&id, "evil:1");
-        container["State"] = json!("created");
-        {
-            let mut world = fake.world();
-            world.containers.insert(id.clone(), container.clone());
-            world.hanging_removals.insert(id.clone());
-        }
-        fake.say(event("create", &id).as_bytes());
-        eventually("its removal is asked for", SOON, || {
-            fake.world().removals_asked > 0
-        });
+        create_what_cannot_be_removed(&fake, &id);
         fake.begin(&id, "evil:1");
         fake.wait_for_kill(&id);
         let record = warden.wait_for_verdict(&id, "denied");
@@ -342,18 +347,8 @@ fn one_that_starts_after_its_removal_hung_for_long_has_not_escaped() {
     let list = LIST.replace("[[", "on-create = \"remove\"\n[[");
     let warden = fake.warden(&list, "1h");
     let id = numbered(1);
-    let mut container = listed(&id, "evil:1");
-    container["State"] = json!("created");
-    {
-        let mut world = fake.world();
-        world.containers.insert(id.clone(), container.clone());
-        world.hanging_removals.insert(id.clone());
-        world.kills.insert(id.clone(), vec![Kill::Hangs]);
-    }
-    fake.say(event("create", &id).as_bytes());
-    eventually("its removal is asked for", SOON, || {
-        fake.world().removals_asked > 0
-    });
+    fake.world().kills.insert(id.clone(), vec![Kill::Hangs]);
+    create_what_cannot_be_removed(&fake, &id);
     std::thread::sleep(Duration::from_secs(11)); // longer than what counts as an escape
     fake.begin(&id, "evil:1");
     fake.wait_for_kill(&id);

@@ -17,7 +17,7 @@ demo: # the same on a throwaway engine, as a transcript (root)
 	scripts/demo
 
 test: # every test, on engines of their own (root)
-	scripts/install-missing $(BUILD) dockerd=docker.io docker=docker.io ip=iproute2 iptables=iptables unshare=util-linux curl=curl docker-registry=docker-registry faketime=faketime chromium=chromium chromedriver=chromium-driver kubectl=kubernetes-client prometheus=prometheus promtool=prometheus python3=python3
+	scripts/install-missing $(BUILD) dockerd=docker.io docker=docker.io ip=iproute2 iptables=iptables unshare=util-linux curl=curl docker-registry=docker-registry faketime=faketime chromium=chromium chromedriver=chromium-driver kubectl=kubernetes-client prometheus=prometheus promtool=prometheus python3=python3 socat=socat
 	scripts/test
 
 MINUTES = 10

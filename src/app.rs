@@ -322,7 +322,7 @@ impl Daemon {
             self.metrics.clone(),
             self.shutdown.clone(),
         );
-        let controller = Controller::new(
+        let (controller, gate) = Controller::new(
             controller::Settings {
                 engine: self.engine.clone(),
                 journal: journal.clone(),
@@ -342,7 +342,7 @@ impl Daemon {
         let file = settings.audit_log.path().map(Path::to_owned);
         let (pulse, asked) = mpsc::channel(1);
         self.pulse = Some(pulse);
-        self.spawn("gate", controller.gate(created));
+        self.spawn("gate", gate.run(created, self.shutdown.clone()));
         self.spawn("containerd", containerd);
         self.spawn("controller", controller.run(updates, candidates, asked));
         if let Some(keeper) = keeper {

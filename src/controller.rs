@@ -15,6 +15,7 @@ mod keep_running;
 mod lists;
 mod outcome;
 mod seats;
+mod shot;
 mod show;
 mod slots;
 mod subject;
@@ -39,15 +40,17 @@ use crate::follow::{Relist, Update};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::own::{self, Own};
-use crate::processes::{self, NotKilled, TaskCreated};
+use crate::processes::{self, NotKilled};
 use crate::record::{Connection, Path, Trigger, What};
 use crate::state::{Ledger, StateDirectory};
 use crate::status::{Candidate, Enforcement, LoadedList};
-use gate::{Gate, Prepared, Shot};
+pub use gate::Gate;
+use gate::Prepared;
 use guard::Proposal;
 use history::History;
 use lists::Opening;
 use seats::Seats;
+use shot::Shot;
 use slots::Slots;
 use subject::Subject;
 
@@ -178,7 +181,7 @@ pub struct Controller {
     revivals: JoinSet<()>,
     watching: watch::Receiver<usize>,
     /// What the gate has ended, and the way there.
-    shots: (mpsc::Sender<Shot>, mpsc::Receiver<Shot>),
+    shots: mpsc::Receiver<Shot>,
 }
 
 struct Tracked {
@@ -192,9 +195,11 @@ struct Tracked {
 }
 
 impl Controller {
-    /// Builds the loop; nothing happens before [`Controller::run`].
-    pub fn new(settings: Settings, shutdown: CancellationToken) -> Self {
+    /// Builds the loop, and the gate beside it, which a loop that is busy with a list of thousands keeps waiting
+    /// for nothing. Nothing happens before [`Controller::run`] and [`Gate::run`].
+    pub fn new(settings: Settings, shutdown: CancellationToken) -> (Self, Gate) {
         let audit_only = settings.audit_only;
+        let (shot, shots) = mpsc::channel(SHOTS);
         let mut controller = Self {
             context: Arc::new(Context {
                 engine: settings.engine,
@@ -235,23 +240,20 @@ impl Controller {
             task_ids: HashMap::new(),
             revivals: JoinSet::new(),
             watching: settings.watching,
-            shots: mpsc::channel(SHOTS),
+            shots,
         };
         // What is known of a container is kept until it is no longer listed.
         for id in controller.context.ledger.all().keys() {
             controller.tracked(id);
         }
-        controller
-    }
-
-    /// Ends what may not begin, as it is told of in `tasks`, beside the loop: that may be busy with a list of
-    /// thousands.
-    pub fn gate(&self, tasks: mpsc::Receiver<TaskCreated>) -> impl Future<Output = ()> + use<> {
-        let gate = Gate {
-            context: self.context.clone(),
-            shots: self.shots.0.clone(),
-        };
-        gate.run(tasks, self.context.shutdown.clone())
+        let context = controller.context.clone();
+        (
+            controller,
+            Gate {
+                context,
+                shots: shot,
+            },
+        )
     }
 
     /// Enforces until shutdown, then lets running ends finish. Meanwhile it answers who asks for a sign
@@ -279,7 +281,7 @@ impl Controller {
                 }
                 Some(update) = updates.recv() => self.update(update).await,
                 Some(candidate) = candidates.recv() => self.candidate(candidate),
-                Some(shot) = self.shots.1.recv() => self.shot(shot),
+                Some(shot) = self.shots.recv() => self.shot(shot),
                 Ok(()) = self.watching.changed() => self.publish(),
                 Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
                 Some(weighed) = self.changes.join_next() => match weighed {
@@ -331,7 +333,7 @@ impl Controller {
         let id = shot.id().clone();
         let subject = self.tracked(&id).subject.clone();
         let arrived = shot.arrived;
-        subject.heard().shot = Some(shot);
+        subject.heard().shots.push_back(shot);
         subject.mark(Trigger::Start, arrived, None);
         self.attend(&id);
     }
@@ -556,7 +558,14 @@ impl Controller {
     async fn finish(mut self) {
         self.revivals.shutdown().await;
         self.changes.shutdown().await;
-        let drain = async { while self.tasks.join_next().await.is_some() {} };
+        let drain = async {
+            while let Some(shot) = self.shots.recv().await {
+                self.shot(shot);
+            }
+            while let Some(joined) = self.tasks.join_next_with_id().await {
+                self.joined(joined);
+            }
+        };
         if tokio::time::timeout(SHUTDOWN, drain).await.is_err() {
             tracing::error!(
                 tasks = self.tasks.len(),

@@ -163,7 +163,7 @@ impl Follower {
         let since = since.and_then(|time| time.checked_sub(OVERLAP).ok());
         let mut messages = engine.changes(since).await?;
         self.tell(Update::Connected(info));
-        self.repeats.expect();
+        self.repeats.expect_repeats();
 
         let mut told = Told::default();
         let mut resync = tokio::time::interval(self.resync);
@@ -249,7 +249,7 @@ struct Repeats {
 
 impl Repeats {
     /// A new connection begins.
-    fn expect(&mut self) {
+    fn expect_repeats(&mut self) {
         self.expected = self.told.iter().cloned().collect();
     }
 
@@ -379,11 +379,11 @@ mod tests {
         };
         let life = [at(ChangeKind::Start, 1), at(ChangeKind::Die, 2)];
         let mut repeats = Repeats::default();
-        repeats.expect();
+        repeats.expect_repeats();
         let is_new = |repeats: &mut Repeats, one| !repeats.is_repeated(one);
         assert!(life.iter().all(|one| is_new(&mut repeats, one)));
         for _ in 0..2 {
-            repeats.expect();
+            repeats.expect_repeats();
             assert!(!life.iter().any(|one| is_new(&mut repeats, one)));
             // Over one connection nothing is told twice: its times are coarse.
             assert!(is_new(&mut repeats, &life[1]));

@@ -77,17 +77,20 @@ pub fn may_kill() -> bool {
     capabilities(None).is_ok_and(|own| own.effective.contains(CapabilitySet::KILL))
 }
 
-/// Whether one of a process's control groups is a container's: `…/<id>`, `…/docker-<id>.scope`, or below.
+/// Whether one of a process's control groups is a container's: `…/<id>`, `…/docker-<id>.scope`, or below. A
+/// container's may be put below another's.
 fn is_of(cgroups: &str, id: &ContainerId) -> bool {
     let paths = cgroups
         .lines()
         .filter_map(|line| line.splitn(3, ':').nth(2));
-    let mut names = paths.flat_map(|path| path.split('/'));
-    names.any(|name| {
-        let scope = name.strip_suffix(".scope");
-        let name = scope.map_or(name, |scope| scope.rsplit('-').next().unwrap_or(scope));
-        name == id.as_str()
-    })
+    let container = |path: &str| {
+        path.rsplit('/').find_map(|name| {
+            let scope = name.strip_suffix(".scope");
+            let name = scope.map_or(name, |scope| scope.rsplit('-').next().unwrap_or(scope));
+            ContainerId::parse(name)
+        })
+    };
+    paths.filter_map(container).any(|one| one == *id)
 }
 
 #[cfg(test)]
@@ -113,7 +116,13 @@ mod tests {
             assert!(is_of(&path, &one), "{path}");
             assert!(!is_of(&path, &other), "{path}");
         }
-        for path in ["0::/", "", "nonsense", &format!("0::/docker/x{one}")] {
+        for path in [
+            "0::/",
+            "",
+            "nonsense",
+            &format!("0::/docker/x{one}"),
+            &format!("0::/docker/{one}/{other}"),
+        ] {
             assert!(!is_of(path, &one), "{path}");
         }
     }

@@ -213,6 +213,11 @@ pub struct Enforcement {
 }
 
 impl Enforcement {
+    /// Whether the same list is in force in the same mode.
+    pub fn judges_as(&self, other: &Self) -> bool {
+        (&self.in_force.hash, self.mode) == (&other.in_force.hash, other.mode)
+    }
+
     /// The verdict on a container, dockwarden's own included and other containers aside.
     pub fn judge(&self, container: &Container, now: Timestamp) -> Verdict {
         if self.surroundings.own.contains(&container.id) {

@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::os::unix::net::UnixListener;
 
 use serde_json::Value;
@@ -65,6 +66,15 @@ fn paths(engine: &Engine) -> Vec<String> {
     paths
         .filter_map(|path| Some(path.as_str()?.to_owned()))
         .collect()
+}
+
+/// Waits until a list that says `text` is in force.
+#[track_caller]
+fn wait_until_in_force(engine: &Engine, text: &str) {
+    eventually("the list is in force", SOON, || {
+        let answer = engine.net_exec(&["curl", "-s", "http://127.0.0.1:8080/allowlist"]);
+        String::from_utf8_lossy(&answer.stdout).contains(text)
+    });
 }
 
 fn end_of(own: &Contained<'_>, id: &str) -> Value {
@@ -229,6 +239,97 @@ fn with_action_remove_the_gate_leaves_nothing() {
     eventually("it is removed", SOON, || engine.state(&id).is_none());
 }
 
+/// One that ran when it was first seen is met at its next start; one whose end was not seen by this process, too.
+#[test]
+fn the_gate_is_told_of_what_has_ended() {
+    let engine = engine(false);
+    let ran = engine.run(&[], "bad:1", &["stubborn"]);
+    let ended = engine.run(&[], "bad:1", &["exit", "0"]);
+    engine.wait_until_dead(&ended, SOON);
+    for keep_dead in [true, false] {
+        let list = format!("keep-dead = {keep_dead}\n{LIST}");
+        let own = warden(&engine, &list, GATE, ALL);
+        engine.wait_until_dead(&ran, SOON);
+        for id in [&ran, &ended] {
+            eventually("it is met", SOON, || {
+                std::thread::sleep(std::time::Duration::from_millis(200));
+                engine.docker(&["start", id]);
+                engine.wait_until_dead(id, SOON);
+                end_of(&own, id)["outcome"] == "never-ran"
+            });
+        }
+        engine.docker_ok(&["rm", "--force", &own.id]);
+        engine.docker(&["start", &ran]);
+    }
+}
+
+/// What was executed in a container is over with the life it was in, for a process that was started since as well.
+#[test]
+fn the_gate_forgets_an_exec_with_its_life() {
+    let engine = engine(false);
+    let list = format!(
+        "{LIST}[[allow]]\nrule = \"closed\"\nimage = \"bad:1\"\nexec = false\ngrants = []\n"
+    );
+    let state = ["--env=DOCKWARDEN_STATE_DIR=/etc/dockwarden"];
+    let own = warden(&engine, &list, &[GATE, &state].concat(), ALL);
+    let id = engine.run(&[], "bad:1", &["stubborn"]);
+    engine.docker(&["exec", &id, "/victim", "exit", "0"]);
+    assert_eq!(end_of(&own, &id)["reason"], "foreign-exec");
+    engine.docker_ok(&["kill", "--signal=KILL", &own.id]);
+    engine.wait_until_dead(&own.id, SOON);
+    engine.docker_ok(&["start", &own.id]);
+    own.wait_ready();
+    eventually("its paths", SOON, || paths(&engine) == ALL);
+    engine.docker_ok(&["start", &id]);
+    let life = engine.life(&id);
+    own.write_list(&list.replace("good:1", "better:1"));
+    wait_until_in_force(&engine, "better:1");
+    engine.assert_same(&[life]);
+    assert_eq!(count_ends(&own, &id), 1);
+}
+
+/// What the gate has ended was denied by the list of that moment. What that asked for beyond is not done when
+/// another one is in force.
+#[test]
+fn in_audit_mode_nothing_is_removed_that_the_gate_met_before() {
+    support::require("socat", "socat");
+    let engine = engine(false);
+    // A way to the engine that can be halted, among the engine's own processes.
+    let (way, socket) = (engine.dir().join("way.sock"), engine.socket_path());
+    let (from, to) = (way.display(), socket.display());
+    let socat = format!("socat UNIX-LISTEN:{from},fork UNIX-CONNECT:{to} >/dev/null 2>&1 &");
+    engine.inside(&["sh", "-c", &socat]);
+    eventually("the way is there", SOON, || way.exists());
+    let signal = |name: &str| {
+        let sent = engine.inside(&["pkill", name, "-x", "socat"]);
+        assert!(sent.status.success(), "{sent:?}");
+    };
+    let list = format!("action = \"remove\"\n{LIST}");
+    let audit = format!("mode = \"audit\"\n{list}");
+    let options = [GATE, &["--env=DOCKER_HOST=unix:///host/run/way.sock"]].concat();
+    let own = warden(&engine, &list, &options, ALL);
+    for _ in 0..TRIES {
+        let id = engine.create(&[], "bad:1", &["stubborn"]);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        signal("-STOP");
+        let is_met = !engine.docker(&["start", &id]).status.success();
+        if is_met {
+            own.write_list(&audit);
+            wait_until_in_force(&engine, r#""mode":"audit""#);
+        }
+        signal("-CONT");
+        if is_met {
+            let record = end_of(&own, &id);
+            assert_eq!(record["outcome"], "never-ran", "{record}");
+            assert_eq!(record["mode"], "enforce", "{record}");
+            assert_eq!(engine.state(&id).as_deref(), Some("created"), "{record}");
+            return;
+        }
+        eventually("it is removed", SOON, || engine.state(&id).is_none());
+    }
+    panic!("none of {TRIES} was met: {:?}", own.records());
+}
+
 /// Only a kill may come so early: a stop lets the program say goodbye, a pause lets it be looked at, and
 /// audit mode touches nothing.
 #[test]
@@ -279,10 +380,7 @@ fn the_gate_never_stops_what_is_allowed() {
         .collect();
     let more = list.replace("image = \"good:1\"", "image = [\"good:1\", \"bad:1\"]");
     own.write_list(&more);
-    eventually("the list is in force", SOON, || {
-        let answer = engine.net_exec(&["curl", "-s", "http://127.0.0.1:8080/allowlist"]);
-        String::from_utf8_lossy(&answer.stdout).contains("bad:1")
-    });
+    wait_until_in_force(&engine, "bad:1");
     engine.docker_ok(&["start", &later]);
     let later = engine.life(&later);
     for _ in 0..20 {
@@ -298,12 +396,39 @@ fn the_gate_never_stops_what_is_allowed() {
     assert!(ends.is_empty(), "{ends:?}");
 }
 
-/// A containerd that is none, one that hangs and one that goes: the next path carries on, and it is told.
+/// A containerd that is halted is noticed, and listened to again when it goes on.
+#[test]
+fn a_containerd_that_halts_is_noticed() {
+    let engine = engine(false);
+    let own = warden(&engine, LIST, GATE, ALL);
+    let control = engine.run_life(&[], "good:1");
+    let halted = engine.inside(&["pkill", "-STOP", "-x", "containerd"]);
+    assert!(halted.status.success(), "{halted:?}");
+    eventually("the gate is not counted on", SOON, || {
+        paths(&engine) == ALL[..2]
+    });
+    // (The engine may have replaced it by now.)
+    engine.inside(&["pkill", "-CONT", "-x", "containerd"]);
+    eventually("the gate is back", SOON, || paths(&engine) == ALL);
+    let (id, is_started) = meet_at_the_gate(&engine, &own, &[]);
+    assert!(!is_started);
+    assert_eq!(end_of(&own, &id)["path"], "gate");
+    engine.assert_same(&[control]);
+}
+
+/// A containerd that is none, one that hangs, one that speaks otherwise and one that goes: the next path carries
+/// on, and it is told.
 #[test]
 fn without_containerd_the_other_paths_carry_on() {
     let engine = engine(false);
     let listener = UnixListener::bind(engine.dir().join("deaf.sock")).expect("a socket");
-    for path in ["/host/run/none.sock", "/host/run/deaf.sock"] {
+    let other = UnixListener::bind(engine.dir().join("other.sock")).expect("a socket");
+    std::thread::spawn(move || {
+        for client in other.incoming().map_while(Result::ok) {
+            let _ = (&client).write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    for path in ["none", "deaf", "other"].map(|name| format!("/host/run/{name}.sock")) {
         let socket = format!("--env=DOCKWARDEN_CONTAINERD={path}");
         let options = [&PID[..2], &[&socket]].concat();
         let own = warden(&engine, LIST, &options, &["api", "pid"]);

@@ -29,8 +29,10 @@ pub(crate) struct Kept {
     /// Starts and deaths that the engine told of, by id: nanoseconds, and the exit code of a death.
     /// A set, as an engine is asked for what it may have told already.
     pub(crate) events: HashMap<String, BTreeSet<(i64, Option<i64>)>>,
+    /// Signals that someone had the engine send, by id: nanoseconds, and which.
+    pub(crate) signals: HashMap<String, BTreeSet<(i64, String)>>,
     pub(crate) outages: Vec<Outage>,
-    /// Allowed containers that an engine which was killed took along when it came back.
+    /// Allowed `--rm` containers that an engine took along when it came back.
     pub(crate) taken_along: usize,
     /// Deaths of allowed containers that nothing explains.
     pub(crate) misfires: Vec<String>,
@@ -64,7 +66,6 @@ pub(crate) struct Outage {
     pub(crate) from: Instant,
     /// None: it is not back.
     pub(crate) to: Option<Instant>,
-    pub(crate) is_killed: bool,
     pub(crate) keeps_containers: bool,
 }
 
@@ -148,7 +149,9 @@ impl Books {
 }
 
 impl Kept {
-    /// Whether an engine's restart had to do with the time between these.
+    /// Whether an engine's restart had to do with the time between these. Docker 20.10.24 ends and removes every
+    /// `--rm` container when it comes back, also under live-restore, stopped or killed: 24 of 24 each, and none of
+    /// 48 others, with nothing but the engine on the machine.
     pub(crate) fn is_near_outage(&self, from: Instant, to: Instant) -> bool {
         self.outages.iter().any(|outage| outage.is_near(from, to))
     }
@@ -157,14 +160,6 @@ impl Kept {
     pub(crate) fn lost_containers(&self, from: Instant, to: Instant) -> bool {
         let mut outages = self.outages.iter();
         outages.any(|outage| !outage.keeps_containers && outage.is_near(from, to))
-    }
-
-    /// Whether the engine was killed in that time. Docker 20.10.24 then ends and removes every `--rm`
-    /// container when it comes back, also under live-restore: 96 of 96, and none of 96 others, with
-    /// nothing but the engine on the machine.
-    pub(crate) fn took_brief_ones(&self, from: Instant, to: Instant) -> bool {
-        let mut outages = self.outages.iter();
-        outages.any(|outage| outage.is_killed && outage.is_near(from, to))
     }
 }
 

@@ -61,11 +61,10 @@ fn look(books: &Books, list: &[Value], before: Instant) {
     }
 }
 
-/// Hears of starts and deaths, across the engine's restarts.
+/// Hears of starts, signals and deaths, across the engine's restarts.
 pub(crate) fn events(engine: &Engine, books: &Books) {
     let _guard = books.ends_with_me();
-    let filters =
-        "%7B%22type%22%3A%5B%22container%22%5D%2C%22event%22%3A%5B%22start%22%2C%22die%22%5D%7D";
+    let filters = "%7B%22type%22%3A%5B%22container%22%5D%2C%22event%22%3A%5B%22start%22%2C%22kill%22%2C%22die%22%5D%7D";
     let mut since = 0;
     while !books.is_over() {
         // A second of overlap: sets don't count twice.
@@ -79,6 +78,13 @@ pub(crate) fn events(engine: &Engine, books: &Books) {
             let time = event["timeNano"].as_i64().expect("a time");
             since = time / 1_000_000_000;
             let id = event["Actor"]["ID"].as_str().expect("an id");
+            if event["Action"] == "kill" {
+                let signal = event["Actor"]["Attributes"]["signal"].to_string();
+                let mut kept = books.kept();
+                let known = kept.signals.entry(id.to_owned()).or_default();
+                known.insert((time, signal));
+                continue;
+            }
             let exit = (event["Action"] == "die").then(|| {
                 let code = event["Actor"]["Attributes"]["exitCode"].as_str();
                 code.and_then(|code| code.parse().ok()).unwrap_or(-1)

@@ -228,11 +228,17 @@ fn clear(engine: &Engine, books: &Books, id: &str, container: &Container) {
         let (from, to) = (container.called_at, Instant::now());
         if kept.lost_containers(from, to) {
             // It went with the engine, as was to be.
-        } else if container.is_brief && kept.took_brief_ones(from, to) {
+        } else if container.is_brief && kept.is_near_outage(from, to) {
             kept.taken_along += 1;
         } else {
             let events = kept.events.get(id).cloned();
-            let misfire = format!("{} ({id}) is gone, events {events:?}", container.name);
+            let signals = kept.signals.get(id).cloned();
+            let misfire = format!(
+                "{} ({id}) is gone, events {events:?}, signals {signals:?}, brief {}, {:?} after it was made",
+                container.name,
+                container.is_brief,
+                container.called_at.elapsed()
+            );
             kept.misfires.push(misfire);
         }
     }
@@ -279,7 +285,6 @@ pub(crate) fn restart_engine(engine: &Engine, books: &Books) {
         books.kept().outages.push(Outage {
             from: Instant::now(),
             to: None,
-            is_killed,
             keeps_containers,
         });
         if is_killed {

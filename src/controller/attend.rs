@@ -102,6 +102,7 @@ pub(super) struct Attendance<'a> {
 }
 
 impl Attendance<'_> {
+    /// What only some looks come to is boxed: thousands of tasks may be at their first, and need no room for it.
     async fn once(&mut self, listed: Option<Container>, backoff: &mut Backoff) -> Next {
         let id = &self.subject.id;
         if self.enforcement.surroundings.own.contains(id) {
@@ -119,17 +120,15 @@ impl Attendance<'_> {
             self.history.looked_at_life = life;
             self.history.memory.begin_life();
         }
-        let shot = self.subject.heard().shot.take();
-        if let Some(shot) = shot
-            && let Some(next) = self.follow_up(shot, deaths, backoff).await
-        {
-            return next;
+        let shot = self.subject.heard().shots.pop_front();
+        if let Some(shot) = shot {
+            return Box::pin(self.follow_up(shot, deaths, backoff)).await;
         }
         let is_leisurely = self.trigger == Trigger::Sweep && listed.is_some();
         let subject = self.subject;
         let looked = match is_leisurely {
             // Whatever happens to it is not kept waiting by a look that found no reason of its own.
-            true => match subject.unless_marked(self.look(listed)).await {
+            true => match subject.unless_marked(Box::pin(self.look(listed))).await {
                 Some(looked) => looked,
                 None => return Next::After(Duration::ZERO),
             },
@@ -141,7 +140,7 @@ impl Attendance<'_> {
             Ok(None) | Err(EngineError::NotFound) => {
                 self.context.seats.vacate(id);
                 self.context.prepared.forget(id);
-                self.put_early_end_on_record(None).await;
+                Box::pin(self.put_early_end_on_record(None)).await;
                 return Next::Settled;
             }
             Err(error) => return self.unknown(&error, backoff).await,
@@ -190,8 +189,7 @@ impl Attendance<'_> {
                 if let Verdict::Allowed { would_deny, .. } = verdict {
                     let outcome = would_deny.then_some(Outcome::WouldDeny);
                     let listed = container.clone();
-                    self.put_at_leisure_on_record(listed, &verdict, outcome)
-                        .await;
+                    Box::pin(self.put_at_leisure_on_record(listed, &verdict, outcome)).await;
                 } else if self.list_may_lag() {
                     return Next::After(LAG);
                 }
@@ -200,7 +198,7 @@ impl Attendance<'_> {
             }
             Step::Leave if verdict.is_denied() && self.list_may_lag() => Next::After(LAG),
             Step::Leave => {
-                self.prepare(&container, &verdict).await;
+                Box::pin(self.prepare(&container, &verdict)).await;
                 if looked_at.is_none() {
                     match self.put_unseen_end_on_record(&container, &verdict).await {
                         Ok(true) => {}
@@ -217,21 +215,28 @@ impl Attendance<'_> {
                         }
                     }
                 }
-                self.put_early_end_on_record(Some(&container)).await;
+                Box::pin(self.put_early_end_on_record(Some(&container))).await;
                 self.keep_dead(&container, &verdict).await;
                 Next::Settled
             }
             Step::Report => {
                 let outcome = Some(Outcome::AuditOnly);
-                self.put_at_leisure_on_record(container, &verdict, outcome)
-                    .await;
+                Box::pin(self.put_at_leisure_on_record(container, &verdict, outcome)).await;
                 Next::Settled
             }
             Step::End(action) => {
-                self.end(&container, &verdict, action, deaths, backoff)
-                    .await
+                Box::pin(self.end(&container, &verdict, action, deaths, backoff)).await
             }
         }
+    }
+
+    /// Whether another list, or mode, is in force by now.
+    pub(super) fn is_outdated(&self) -> bool {
+        !self
+            .context
+            .enforcement
+            .borrow()
+            .judges_as(&self.enforcement)
     }
 
     /// Has what was found out outlive this process, and known to the API.
@@ -375,7 +380,9 @@ impl Attendance<'_> {
             return Ok(None);
         };
         let is_denied = |container: &_| enforcement.judge(container, Timestamp::now()).is_denied();
-        if knew_image && is_denied(&container) {
+        let may_be_proven =
+            enforcement.in_force.list.has_pins() || !self.history.memory.found_image();
+        if knew_image && may_be_proven && is_denied(&container) {
             // What was pushed or pulled since may prove its content.
             let memory = &mut self.history.memory;
             let call = async {

@@ -80,10 +80,7 @@ impl Attendance<'_> {
             && matches!(container.state, State::Running | State::Unknown);
         let call = context.slots.call(&subject.hung, async {
             // The wait for a slot may have outlived the verdict.
-            let is_outdated = {
-                let now = context.enforcement.borrow();
-                (&now.in_force.hash, now.mode) != (&judged_by.in_force.hash, judged_by.mode)
-            };
+            let is_outdated = !context.enforcement.borrow().judges_as(&judged_by);
             let is_over = || {
                 let heard = subject.heard();
                 (heard.starts, heard.deaths) != (starts, deaths)
@@ -98,7 +95,7 @@ impl Attendance<'_> {
                     }
                     _ => false,
                 };
-            if is_outdated {
+            if is_outdated && shot.is_none() {
                 return Ok(None);
             }
             let path = match shot {
@@ -121,6 +118,8 @@ impl Attendance<'_> {
             };
             let acted = tokio::select! {
                 biased;
+                // What was signalled is put on record, and nothing more is done to it.
+                () = std::future::ready(()), if is_outdated => Acted::Done,
                 acted = context.engine.act(&subject.id, act) => acted?,
                 // A call may hang on what is over.
                 () = overtaken => {

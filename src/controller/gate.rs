@@ -9,33 +9,24 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use super::attend::{Attendance, Next};
-use super::outcome::Extra;
-use super::subject::span;
+use super::attend::Attendance;
+use super::shot::Shot;
 use crate::allowlist::{Action, Mode, Verdict};
-use crate::backoff::Backoff;
-use crate::container::{Container, ContainerId, State};
-use crate::engine::{Act, EngineError, Inspection};
+use crate::container::{Container, ContainerId};
 use crate::look::{self, Memory};
 use crate::processes::{self, NotKilled, TaskCreated};
-use crate::record::{Outcome, Path, Trigger};
-use crate::status::Enforcement;
+use crate::record::{Path, Trigger};
 
 /// How many containers may be looked at once, where that is needed at all.
 const LOOKS: usize = 64;
 /// How long the engine may take to tell of an image while a container starts.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long before a process is made its start may be stamped.
-const STAMPED_BEFORE: SignedDuration = SignedDuration::from_secs(2);
-/// How long the engine may take to tell what became of a start.
-const START: Duration = Duration::from_secs(5);
 
 /// What is known of containers that don't run and would be denied if they did.
 #[derive(Default)]
@@ -46,19 +37,6 @@ pub(super) struct Prepared(Mutex<HashMap<ContainerId, Arc<Facts>>>);
 struct Facts {
     container: Container,
     memory: Memory,
-}
-
-/// A container's first process was ended before its program began, or as it did.
-#[derive(Debug, Clone)]
-pub(super) struct Shot {
-    container: Container,
-    verdict: Verdict,
-    /// What was in force.
-    enforcement: Enforcement,
-    /// When its process was made, by the engine's clock.
-    at: Timestamp,
-    /// When word of it came.
-    pub(super) arrived: Instant,
 }
 
 impl Prepared {
@@ -81,18 +59,14 @@ impl Prepared {
 }
 
 /// Waits at the gate.
-pub(super) struct Gate {
+pub struct Gate {
     pub(super) context: Arc<Context>,
     pub(super) shots: mpsc::Sender<Shot>,
 }
 
 impl Gate {
     /// Ends what may not begin, until `shutdown`.
-    pub(super) async fn run(
-        self,
-        mut tasks: mpsc::Receiver<TaskCreated>,
-        shutdown: CancellationToken,
-    ) {
+    pub async fn run(self, mut tasks: mpsc::Receiver<TaskCreated>, shutdown: CancellationToken) {
         let gate = Arc::new(self);
         let mut looks = JoinSet::new();
         loop {
@@ -167,23 +141,17 @@ impl Gate {
     }
 }
 
-impl Shot {
-    /// Which container.
-    pub(super) fn id(&self) -> &ContainerId {
-        &self.container.id
-    }
-}
-
 impl Attendance<'_> {
     /// Has the gate know a container that does not run, where it is sure to be denied.
     pub(super) async fn prepare(&mut self, container: &Container, verdict: &Verdict) {
         let context = self.context;
         let hash = &self.enforcement.in_force.hash;
-        if !context.is_sharing_pids() || self.history.prepared_by.as_ref() == Some(hash) {
-            return;
+        let is_prepared = self.history.prepared_by.as_ref() == Some(hash);
+        if !verdict.is_denied() || !is_prepared {
+            context.prepared.forget(&container.id);
+            self.history.prepared_by = None;
         }
-        context.prepared.forget(&container.id);
-        if !verdict.is_denied() {
+        if !context.is_sharing_pids() || !verdict.is_denied() || is_prepared {
             return;
         }
         let engine = context.engine.as_ref();
@@ -199,7 +167,8 @@ impl Attendance<'_> {
         let Some(Ok(Some(mut container))) = self.subject.unless_marked(call).await else {
             return;
         };
-        let memory = self.history.memory.clone();
+        let mut memory = self.history.memory.clone();
+        memory.end_life();
         memory.recall_without_links(&mut container);
         let list = &self.enforcement.in_force.list;
         // An image that is missing may come back, with names.
@@ -213,131 +182,5 @@ impl Attendance<'_> {
             context.prepared.known().insert(id, facts);
         }
         self.history.prepared_by = Some(hash.clone());
-    }
-
-    /// Finds out whether a shot came before the program began, and puts on record what it did. `None`: another
-    /// list is in force by now, and may allow it.
-    pub(super) async fn follow_up(
-        &mut self,
-        shot: Shot,
-        deaths: u64,
-        backoff: &mut Backoff,
-    ) -> Option<Next> {
-        let inspect = self.context.engine.inspect(&self.subject.id);
-        let call = self.context.slots.call(&self.subject.hung, inspect);
-        // As long as the start is under way, it waits.
-        let inspection = match tokio::time::timeout(START, call).await {
-            Ok(Ok(inspection)) => Some(inspection),
-            Ok(Err(EngineError::NotFound)) => None,
-            Ok(Err(_)) | Err(_) => {
-                self.subject.heard().shot = Some(shot);
-                return Some(Next::After(backoff.delay()));
-            }
-        };
-        let has_run = match &inspection {
-            Some(inspection) => {
-                let started_at = inspection.started_at;
-                has_run(started_at, self.history.started_at, shot.at)
-            }
-            None => self.hear_whether_it_ran().await,
-        };
-        let Shot {
-            mut container,
-            verdict,
-            enforcement,
-            arrived,
-            ..
-        } = shot;
-        let is_in_force = |one: &Enforcement| {
-            (&one.in_force.hash, one.mode) == (&enforcement.in_force.hash, enforcement.mode)
-        };
-        let is_outdated = !is_in_force(&self.enforcement);
-        self.arrived = arrived;
-        if has_run && !is_outdated {
-            self.shot = Some(Path::Gate);
-            container.state = State::Running;
-            let action = self.enforcement.in_force.list.action;
-            let ended = self.end(&container, &verdict, action, deaths, backoff);
-            return Some(ended.await);
-        }
-        let outcome = match has_run {
-            true => Outcome::Done,
-            false => Outcome::NeverRan,
-        };
-        let now = std::mem::replace(&mut self.enforcement, enforcement);
-        self.put_shot_on_record(&container, &verdict, inspection, outcome, is_outdated)
-            .await;
-        self.enforcement = now;
-        // The list that is in force now may allow it, or not.
-        (!is_outdated).then_some(Next::Settled)
-    }
-
-    async fn put_shot_on_record(
-        &mut self,
-        container: &Container,
-        verdict: &Verdict,
-        inspection: Option<Inspection>,
-        outcome: Outcome,
-        is_outdated: bool,
-    ) {
-        let action = self.enforcement.in_force.list.action;
-        let inspection = inspection.unwrap_or_default();
-        let policy = inspection.restart_policy;
-        let has_run = outcome != Outcome::NeverRan;
-        let mut extra = Extra {
-            action: Some(action),
-            path: Some(Path::Gate),
-            restart_policy: policy.map(|policy| policy.to_string()),
-            started_at: inspection.started_at.filter(|_| has_run),
-            lived: match has_run {
-                true => span(inspection.started_at, inspection.finished_at),
-                false => Some(Duration::ZERO),
-            },
-            reaction: Some(self.arrived.elapsed()),
-            ..Extra::default()
-        };
-        if action == Action::Remove && !is_outdated {
-            let remove = self.context.engine.act(&self.subject.id, Act::Remove);
-            let removed = self.context.slots.call(&self.subject.hung, remove).await;
-            extra.error = removed.err().map(|error| error.chain());
-        }
-        self.record(container, verdict, Some(outcome), extra).await;
-        if !is_outdated {
-            self.keep_dead_by(container, policy).await;
-        }
-        self.settle_life();
-    }
-}
-
-/// Whether a container has run since its first process was made. Engines stamp a start after that process began
-/// or, newer ones, shortly before they have it made; a start that fails leaves the stamp of the one before, which
-/// is `known` where that was looked at.
-fn has_run(started_at: Option<Timestamp>, known: Option<Timestamp>, made_at: Timestamp) -> bool {
-    let earliest = made_at.checked_sub(STAMPED_BEFORE).unwrap_or(made_at);
-    started_at > Some(made_at) || (started_at != known && started_at > Some(earliest))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_start_is_told_by_a_stamp_that_is_new() {
-        let made_at: Timestamp = "2026-01-01T00:00:10Z".parse().expect("a time");
-        let at = |milliseconds| Some(made_at + SignedDuration::from_millis(milliseconds));
-        // (stamped, known before, has run)
-        for (started_at, known, expected) in [
-            (None, None, false),
-            (at(3), None, true),
-            (at(3), at(-500), true),
-            (at(-50), None, true),
-            (at(-50), at(-50_000), true),
-            (at(-50), at(-50), false),
-            (at(-50_000), at(-50_000), false),
-            (at(-50_000), None, false),
-        ] {
-            let has_run = has_run(started_at, known, made_at);
-            assert_eq!(has_run, expected, "{started_at:?} {known:?}");
-        }
     }
 }

@@ -120,6 +120,14 @@ impl History {
         }
     }
 
+    /// Whether the gate may have to be told of one that does not run.
+    pub(super) fn is_unprepared(&self, container: &Container, enforcement: &Enforcement) -> bool {
+        let verdict = self.last.as_ref().map(|(_, verdict)| verdict);
+        !container.state.is_live()
+            && self.prepared_by.as_ref() != Some(&enforcement.in_force.hash)
+            && verdict.is_none_or(Verdict::is_denied)
+    }
+
     /// Whether one that does not run is to be kept from being started by the engine, or no longer.
     fn has_policy_to_set(
         &mut self,

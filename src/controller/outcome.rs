@@ -157,18 +157,26 @@ impl Attendance<'_> {
         ) {
             self.history.ended_by = Some(self.enforcement.in_force.hash.clone());
         }
-        if is_known {
+        if is_known && !self.is_outdated() {
             self.keep_dead_by(container, policy).await;
         }
         let connection = self.context.connection();
-        let mut heard = self.subject.heard();
-        heard.owe_late_events(begun, !is_frozen && !is_death_heard, connection);
-        drop(heard);
+        let is_death_owed = !is_frozen && !is_death_heard;
+        self.subject
+            .heard()
+            .owe_late_events(begun, is_death_owed, connection);
         if is_frozen {
             self.settle_start();
             self.history.is_dealt_with();
         } else {
             self.settle_life();
+            // What was executed in it is over for a process after this one, too.
+            self.remember();
+            if is_known {
+                let mut ended = container.clone();
+                ended.state = State::Exited;
+                Box::pin(self.prepare(&ended, verdict)).await;
+            }
         }
     }
 

@@ -29,21 +29,28 @@ impl Slots {
 
     /// Makes a call when a slot is free. `hung` says whether the container's last call hung, and is
     /// kept up to date.
-    pub(super) async fn call<T>(&self, hung: &AtomicBool, call: impl Future<Output = T>) -> T {
-        let lane = if hung.load(Ordering::Relaxed) {
-            &self.doubtful
-        } else {
-            &self.ordinary
-        };
-        // The semaphore is never closed; were it, the call would simply go unbounded.
-        let slot = lane.acquire().await.ok();
-        tokio::pin!(call);
-        let in_time = tokio::time::timeout(YOUNG, &mut call).await;
-        hung.store(in_time.is_err(), Ordering::Relaxed);
-        drop(slot);
-        match in_time {
-            Ok(answer) => answer,
-            Err(_) => call.await,
+    pub(super) fn call<T>(
+        &self,
+        hung: &AtomicBool,
+        call: impl Future<Output = T>,
+    ) -> impl Future<Output = T> {
+        // Thousands of tasks may wait here; unboxed, each state of theirs would have room for the call twice.
+        let mut call = Box::pin(call);
+        async move {
+            let lane = if hung.load(Ordering::Relaxed) {
+                &self.doubtful
+            } else {
+                &self.ordinary
+            };
+            // The semaphore is never closed; were it, the call would simply go unbounded.
+            let slot = lane.acquire().await.ok();
+            let in_time = tokio::time::timeout(YOUNG, &mut call).await;
+            hung.store(in_time.is_err(), Ordering::Relaxed);
+            drop(slot);
+            match in_time {
+                Ok(answer) => answer,
+                Err(_) => call.await,
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A container's mailbox: what was heard of it, and why it is to be looked at. Filled by the
 //! controller's loop, emptied by the container's task.
 
+use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::gate::Shot;
+use super::shot::Shot;
 use crate::container::{Container, ContainerId};
 use crate::engine::{Change, ChangeKind};
 use crate::record::Trigger;
@@ -49,7 +50,7 @@ pub(super) struct Heard {
     /// It was removed.
     pub(super) is_destroyed: bool,
     /// What the gate did to it, where that is not on record yet.
-    pub(super) shot: Option<Shot>,
+    pub(super) shots: VecDeque<Shot>,
     /// It runs, and a rule says that it is to be started again when it stops by itself.
     pub(super) is_kept_running: bool,
     /// Programs that were executed in it.

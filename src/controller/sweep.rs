@@ -29,6 +29,7 @@ impl Controller {
         self.sweeps += 1;
         let over = self.take_seats(&listing, &enforcement, now);
         let connection = self.context.connection();
+        let shares_pids = self.context.is_sharing_pids();
         let lists_nothing = listing.containers.is_empty();
         let ends_may_be_missing = self.context.journal.before().is_cut_short();
         for container in listing.containers {
@@ -42,6 +43,7 @@ impl Controller {
                     let is_unseen = ends_may_be_missing && history.looked_at.is_none();
                     history.needs_attention(&container, &enforcement, now, listed_since)
                         || is_over
+                        || (shares_pids && history.is_unprepared(&container, &enforcement))
                         || (is_unseen && !container.state.is_live())
                         || (may_be_another_life && container.state.is_live())
                 }

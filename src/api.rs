@@ -16,6 +16,7 @@ mod stream;
 mod turns;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,6 +96,8 @@ pub struct Sources {
     pub ledger: Ledger,
     /// All metrics.
     pub metrics: Metrics,
+    /// The file that the list is read from.
+    pub allowlist: PathBuf,
     /// How often everything is listed.
     pub resync: Duration,
     /// Whether the values of all labels are shown.

@@ -409,6 +409,7 @@ impl Daemon {
             decisions,
             ledger,
             metrics: self.metrics.clone(),
+            allowlist: self.settings.allowlist.clone(),
             resync: self.settings.resync,
             show_all_labels: self.settings.show_all_labels,
             shutdown: self.shutdown.clone(),

@@ -28,6 +28,28 @@ fn status(warden: &Warden, path: &str, authorization: Option<&str>) -> u16 {
     warden.get_with(path, &headers).status
 }
 
+/// Who lets others ask without a token is told so; nobody else is.
+#[test]
+fn an_open_door_is_told() {
+    let fake = Scripted::start();
+    let directory = tempfile::tempdir().unwrap();
+    let tokens = directory.path().join("tokens");
+    std::fs::write(&tokens, "t0ken\n").unwrap();
+    let tokens = ["--token-file", tokens.to_str().unwrap()];
+    for (listen, options, is_told) in [
+        ("0.0.0.0:0", &[][..], true),
+        ("0.0.0.0:0", &tokens, false),
+        ("127.0.0.1:0", &[], false),
+    ] {
+        let warden = fake.builder(LIST, "1h").listen(listen).args(options);
+        let warden = warden.start();
+        warden.wait_ready();
+        let logs = warden.logs();
+        let is_warned = logs.iter().any(|line| line.contains("may read all"));
+        assert_eq!(is_warned, is_told, "{listen} {options:?}: {logs:?}");
+    }
+}
+
 #[test]
 fn only_who_has_a_token_is_answered() {
     let fake = Scripted::start();
@@ -262,7 +284,10 @@ fn tls_is_spoken_with_the_certificate_that_is_there() {
     let stays = |line: &str| line.contains("the certificate stays as it was");
     warden.wait_for_log(stays, SOON);
     assert!(trusts(&second));
+    let times = || warden.logs().iter().filter(|line| stays(line)).count();
+    let before = times();
     std::fs::write(at("chain.pem"), "broken").unwrap();
+    eventually("it was tried", SOON, || times() > before);
     assert!(trusts(&second));
     put(&third);
     eventually("the other half is there", SOON, || trusts(&third));

@@ -215,7 +215,11 @@ fn what_ended_itself_is_on_record_as_that() {
             let id = actor["ID"].as_str().unwrap().to_owned();
             match event["Action"].as_str().unwrap() {
                 "kill" => drop(signalled.insert(id)),
-                "pause" => drop(frozen.insert(id)),
+                "pause" => {
+                    // On a busy machine it may be frozen before it ends: then it ends by this.
+                    engine.docker(&["kill", &id]);
+                    frozen.insert(id);
+                }
                 // What SIGTERM makes it exit with is its own choice.
                 "die" if action == "stop" => exits.push((id.clone(), !signalled.contains(&id))),
                 "die" => exits.push((id, actor["Attributes"]["exitCode"] == "3")),

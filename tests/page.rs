@@ -86,6 +86,10 @@ fn a_person_sees_live_what_runs_what_was_ended_and_why() {
         });
     }
 
+    // Where to write that, too.
+    let file = warden.list_path().display().to_string();
+    assert!(browser.text("#list").contains(&file));
+
     browser.press("/miner");
     assert_eq!(browser.run("return document.activeElement.id"), "filter");
     assert_eq!(browser.run(VISIBLE), json!(["miner"]));
@@ -171,6 +175,36 @@ fn a_person_sees_what_stands_in_the_way() {
     });
     assert!(browser.text("#banners").contains(held));
     assert!(engine.killed().is_empty());
+}
+
+/// An address that holds name and password is one to begin with; what the page asks for later has none.
+#[test]
+fn behind_a_token_it_is_live_and_foreign_words_are_text() {
+    let engine = good(1);
+    let foreign = "<img src=x onerror=\"document.title='owned'\">";
+    let mut hostile = listed(&numbered(7), &format!("bad:{foreign}"));
+    hostile["Names"] = json!([format!("/{foreign}")]);
+    hostile["Labels"] = json!({ "com.docker.compose.project": foreign });
+    engine.world().containers.insert(numbered(7), hostile);
+    let directory = tempfile::tempdir().unwrap();
+    let tokens = directory.path().join("tokens");
+    std::fs::write(&tokens, "t0ken\n").unwrap();
+    let list = format!("mode = \"audit\"\n{GOOD}");
+    let warden = engine.builder(&list, "1s");
+    let warden = warden.args(["--token-file", tokens.to_str().unwrap()]);
+    let warden = warden.start();
+    warden.wait_ready();
+    let browser = Browser::start();
+    browser.open(&format!("http://me:t0ken@{}/", warden.address()));
+    eventually("it is live", SOON, || browser.text("#live") == "live");
+    eventually("it is shown", SOON, || {
+        browser.text("#containers").matches(foreign).count() > 1
+    });
+    assert_eq!(
+        browser.run("return document.querySelectorAll('img').length"),
+        0
+    );
+    assert!(browser.text("#banners").contains("audit"));
 }
 
 #[test]

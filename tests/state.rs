@@ -136,6 +136,8 @@ fn without_a_controller_the_api_judges_by_its_own_file() {
         shown(&api, &good.id)["verdict"] == "allowed"
     });
     assert_eq!(api.get_json("/containers")["enforcing"], false);
+    let age = api.metric("dockwarden_controller_state_age_seconds");
+    assert_eq!(age, f64::INFINITY);
     api.write_list_by_rename(BAD);
     eventually("its own list counts", SOON, || {
         shown(&api, &good.id)["verdict"] == "denied"

@@ -104,7 +104,13 @@ fn page(sources: &Sources, filter: &Filter) -> Result<Response, Problem> {
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
     let denials = recent_denials(sources, now);
-    let page = page::render(&listing, &shown, &denials, &enforcement, now);
+    let page = page::render(
+        &listing,
+        &shown,
+        &denials,
+        (&enforcement, &sources.allowlist),
+        now,
+    );
     Ok((status, page).into_response())
 }
 

@@ -7,6 +7,8 @@ mod list;
 mod policy;
 mod tables;
 
+use std::path::Path;
+
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -22,7 +24,7 @@ pub(super) fn render(
     listing: &Listing,
     shown: &[&View],
     denials: &[Record],
-    enforcement: &Enforcement,
+    (enforcement, allowlist): (&Enforcement, &Path),
     now: Timestamp,
 ) -> Response {
     let markup = html! {
@@ -58,7 +60,7 @@ pub(super) fn render(
                     (glance(listing, enforcement, now))
                     (tables::containers(shown))
                     (tables::ended(denials, &enforcement.in_force.list, now))
-                    (list::section(listing, enforcement))
+                    (list::section(listing, enforcement, allowlist))
                 }
                 script { (PreEscaped(SCRIPT)) }
             }

@@ -103,6 +103,8 @@ impl ReadAlong {
     }
 
     fn by_own_file(&self, own: &OwnFile, hindrance: &str) -> Enforcement {
+        // What was never written, or can't be read, is older than anything.
+        self.metrics.controller_state_age.set(f64::INFINITY);
         Enforcement {
             in_force: own.list.clone(),
             rejected: own.rejected.clone(),

@@ -212,7 +212,8 @@ impl Attendance<'_> {
     /// Whether one that was created when it was to be removed has started after all: word of its
     /// end comes after that.
     pub(super) async fn hear_whether_it_ran(&self) -> bool {
-        let destroyed = self.subject.wait_until(|heard| heard.is_destroyed);
+        let is_destroyed = |heard: &Heard| heard.destroyed_since.is_some();
+        let destroyed = self.subject.wait_until(is_destroyed);
         // Without word of either the engine's answer stands: it is gone, and was never seen to run.
         let _ = tokio::time::timeout(LATE_DEATH, destroyed).await;
         let heard = self.subject.heard();

@@ -47,8 +47,8 @@ pub(super) struct Heard {
     owed: Owed,
     /// A signal or a stop was sent since its last start.
     pub(super) was_signalled: bool,
-    /// It was removed.
-    pub(super) is_destroyed: bool,
+    /// Since when it is told to be removed.
+    pub(super) destroyed_since: Option<Instant>,
     /// What the gate did to it, where that is not on record yet.
     pub(super) shots: VecDeque<Shot>,
     /// It runs, and a rule says that it is to be started again when it stops by itself.
@@ -144,7 +144,7 @@ impl Subject {
                 time: change.time,
             }),
             ChangeKind::Destroy => {
-                heard.is_destroyed = true;
+                heard.destroyed_since.get_or_insert_with(Instant::now);
                 self.wake.notify_one();
             }
             ChangeKind::Kill | ChangeKind::Stop => {

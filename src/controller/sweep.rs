@@ -14,6 +14,9 @@ use crate::record::Trigger;
 use crate::status::Enforcement;
 use crate::uptime::uptime;
 
+/// How long word of what is over may come after word of its removal.
+const LATE: Duration = Duration::from_secs(20);
+
 impl Controller {
     /// Judges every container of a full list. What is denied gets a look of its own before
     /// anything is done: the list is as old as its reading.
@@ -53,13 +56,17 @@ impl Controller {
                 self.attend(&id);
             }
         }
-        // A container may be younger than the list: only the second one that lacks it counts.
+        // A container may be younger than the list: only the second one that lacks it counts, unless the engine
+        // has said that it was removed. One that lists nothing may be without its disk for a while: then only
+        // what it said was removed is forgotten.
         let sweeps = self.sweeps;
-        // An engine that lists nothing may be without its disk for a while: then only what it said was
-        // removed is forgotten.
         self.tracked.retain(|_, tracked| {
-            let may_be_hidden = lists_nothing && !tracked.subject.heard().is_destroyed;
-            tracked.history.is_none() || tracked.seen + 2 > sweeps || may_be_hidden
+            let destroyed = tracked.subject.heard().destroyed_since;
+            let is_over = match destroyed {
+                Some(since) => tracked.seen < sweeps && since.elapsed() > LATE,
+                None => tracked.seen + 2 <= sweeps && !lists_nothing,
+            };
+            tracked.history.is_none() || !is_over
         });
         let tracked = &self.tracked;
         self.context.ledger.retain(|id| tracked.contains_key(id));

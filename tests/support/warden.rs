@@ -22,13 +22,13 @@ const READY: Duration = Duration::from_secs(15);
 const EXIT: Duration = Duration::from_secs(30);
 const REQUEST: Duration = Duration::from_secs(20);
 
-/// What a warden is started with. Always passed: `--engine`, `--allowlist`, `--listen 127.0.0.1:0`,
-/// `--log-format json`.
+/// What a warden is started with. Always passed: `--engine`, `--allowlist`, `--listen`, `--log-format json`.
 pub struct Builder {
     dir: TempDir,
     engine: String,
     subcommand: String,
     list: Option<String>,
+    listen: String,
     args: Vec<String>,
     env: Vec<(String, String)>,
     /// The soft and the hard limit on open files.
@@ -45,6 +45,7 @@ impl Builder {
             engine: engine.to_owned(),
             subcommand: "run".to_owned(),
             list: None,
+            listen: "127.0.0.1:0".to_owned(),
             args: Vec::new(),
             env: Vec::new(),
             descriptors: None,
@@ -60,6 +61,12 @@ impl Builder {
     /// `run` when not given; else `controller` or `api`.
     pub fn subcommand(mut self, name: &str) -> Self {
         name.clone_into(&mut self.subcommand);
+        self
+    }
+
+    /// 127.0.0.1, and any port, when not given.
+    pub fn listen(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.listen);
         self
     }
 
@@ -336,7 +343,7 @@ impl Process {
             .args([BINARY, &settings.subcommand])
             .args(["--engine", &settings.engine, "--allowlist"])
             .arg(settings.dir.path().join("list/allowlist.toml"))
-            .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
+            .args(["--listen", &settings.listen, "--log-format", "json"])
             .args(&settings.args)
             .envs(settings.env.iter().map(|(name, value)| (name, value)))
             .current_dir(settings.dir.path())

@@ -1,6 +1,7 @@
 //! The list in force, rule by rule.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use maud::{Markup, html};
 
@@ -8,7 +9,7 @@ use crate::allowlist::Rule;
 use crate::api::listing::Listing;
 use crate::status::Enforcement;
 
-pub(super) fn section(listing: &Listing, enforcement: &Enforcement) -> Markup {
+pub(super) fn section(listing: &Listing, enforcement: &Enforcement, file: &Path) -> Markup {
     let in_force = &enforcement.in_force;
     let mut running: BTreeMap<&str, usize> = BTreeMap::new();
     for view in &listing.data {
@@ -24,6 +25,9 @@ pub(super) fn section(listing: &Listing, enforcement: &Enforcement) -> Markup {
             h2 #list-title { "The list in force" }
             p.quiet {
                 code { (in_force.hash) } " since " (in_force.loaded_at.strftime("%F %T")) " UTC"
+            }
+            p.quiet {
+                "It is read from " code { (file.display()) } ", where dockwarden runs. An edit there is in force when it is saved."
             }
             div.wide {
                 table {

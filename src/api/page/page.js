@@ -3,6 +3,9 @@
 const filter = document.getElementById("filter");
 const state = document.getElementById("live");
 const sorted = new Map();
+// (Without the name and password that an address may hold: browsers fetch none with them.)
+const here = location.origin + location.pathname + location.search;
+const copies = () => Array.from(document.querySelectorAll("button.copy"));
 let timer = null, fetching = false, again = false, took = 0;
 
 function apply() {
@@ -65,20 +68,24 @@ async function refresh() {
   fetching = true;
   const begun = performance.now();
   try {
-    const answer = await fetch(location.href, { headers: { accept: "text/html" }, cache: "no-store" });
+    const answer = await fetch(here, { headers: { accept: "text/html" }, cache: "no-store" });
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (!fresh.getElementById("containers")) throw new Error("not the page");
     const focused = document.activeElement?.closest("[data-live] th")?.cellIndex;
     const part = document.activeElement?.closest("[data-live]")?.id;
+    const copy = copies().indexOf(document.activeElement);
+    let changed = false;
     for (const old of document.querySelectorAll("[data-live]")) {
       const found = fresh.getElementById(old.id);
       if (found && found.innerHTML !== old.dataset.seen) {
         const seen = found.innerHTML;
         old.replaceChildren(...found.childNodes);
         old.dataset.seen = seen;
+        changed = true;
       }
     }
-    prepareOnce();
+    if (changed) prepareOnce();
+    if (copy >= 0) copies()[copy]?.focus();
     if (part && focused !== undefined) {
       document.querySelectorAll("#" + part + " thead th")[focused]?.querySelector("button")?.focus();
     }
@@ -97,7 +104,7 @@ function prepareOnce() {
   for (const table of document.querySelectorAll("table[data-sortable]")) {
     if (table.querySelector("thead button")) table.tHead.querySelectorAll("button").forEach((button) => button.replaceWith(button.textContent));
   }
-  document.querySelectorAll("button.copy").forEach((button) => button.remove());
+  copies().forEach((button) => button.remove());
   prepare();
 }
 
@@ -119,7 +126,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 prepare();
-new EventSource("/decisions/stream").addEventListener("decision", soon);
+new EventSource(location.origin + "/decisions/stream").addEventListener("decision", soon);
 setInterval(soon, 5000);
 document.addEventListener("visibilitychange", soon);
 soon();

@@ -43,7 +43,7 @@ const AT_ONCE: usize = 8;
 /// How many bursts each gets.
 const BURSTS: usize = 2;
 /// How many starts a burst has.
-const BURST: usize = 100;
+const BURST_STARTS: usize = 100;
 
 fn main() {
     // `cargo bench` passes an option of its own as well.
@@ -74,7 +74,7 @@ fn main() {
                 let several = victims.several(starts / TURNS, AT_ONCE);
                 figures.several.extend(several);
                 if turn < BURSTS {
-                    figures.bursts.push(victims.burst(BURST, &enforcer));
+                    figures.bursts.push(victims.burst(BURST_STARTS, &enforcer));
                 }
             }
         }

@@ -11,15 +11,15 @@ use crate::enforcers::Kind;
 use crate::requests::Served;
 use crate::statistics::{milliseconds, percentile};
 use crate::usage::Usage;
-use crate::victims::Life;
-use crate::{AT_ONCE, BURST};
+use crate::victims::{Burst, Life};
+use crate::{AT_ONCE, BURST_STARTS};
 
 /// Of one enforcer.
 #[derive(Default)]
 pub(crate) struct Figures {
     pub(crate) idle: Vec<Life>,
     pub(crate) several: Vec<Life>,
-    pub(crate) bursts: Vec<Duration>,
+    pub(crate) bursts: Vec<Burst>,
 }
 
 pub(crate) struct Report {
@@ -104,19 +104,25 @@ impl Report {
     }
 
     fn bursts(&self, text: &mut String) {
-        let median = |figures: &Figures| milliseconds(percentile(&figures.bursts, 50.0));
+        let median = |figures: &Figures| {
+            let took: Vec<_> = figures.bursts.iter().map(|burst| burst.took).collect();
+            milliseconds(percentile(&took, 50.0))
+        };
         let floor = median(&self.figures[Kind::Floor as usize]);
         let _ = write!(
             text,
-            "## A burst\n\n{BURST} forbidden containers started while who ends them stood still (SIGSTOP): the \
-             time from going on until none ran, in milliseconds, the median of {} bursts.\n\n\
-             | ended by | all dead after | of the floor's |\n|---|---:|---:|\n",
+            "## A burst\n\n{BURST_STARTS} forbidden containers started while who ends them stood still (SIGSTOP): \
+             the time from going on until none ran, or no more ended, in milliseconds, the median of {} bursts; \
+             and how many of all lived on.\n\n\
+             | ended by | all dead after | of the floor's | lived on |\n|---|---:|---:|---:|\n",
             self.figures[0].bursts.len()
         );
         for (kind, figures) in self.rows() {
             let median = median(figures);
             let ratio = median / floor;
-            let _ = writeln!(text, "| {} | {median:.0} | {ratio:.2} |", kind.name());
+            let escaped: usize = figures.bursts.iter().map(|burst| burst.escaped).sum();
+            let name = kind.name();
+            let _ = writeln!(text, "| {name} | {median:.0} | {ratio:.2} | {escaped} |");
         }
         text.push('\n');
     }

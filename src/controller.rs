@@ -82,6 +82,8 @@ struct Context {
     slots: Slots,
     /// The same for what has time: nothing that runs is waiting for it.
     leisure: Slots,
+    /// The turns of those that have time.
+    turns: Slots,
     seats: Seats,
     /// What the gate goes by.
     prepared: Prepared,
@@ -175,7 +177,7 @@ pub struct Controller {
     /// How many sweeps there were.
     sweeps: u64,
     tracked: HashMap<ContainerId, Tracked>,
-    tasks: JoinSet<History>,
+    tasks: JoinSet<Box<History>>,
     task_ids: HashMap<Id, ContainerId>,
     /// Containers that are to be started again.
     revivals: JoinSet<()>,
@@ -187,7 +189,7 @@ pub struct Controller {
 struct Tracked {
     subject: Arc<Subject>,
     /// None while a task has it.
-    history: Option<History>,
+    history: Option<Box<History>>,
     /// The number of the sweep before which it was last listed or spoken of.
     seen: u64,
     /// How long it was waited for before it was last started again.
@@ -210,6 +212,7 @@ impl Controller {
                 state: settings.state,
                 slots: Slots::new(CALLS),
                 leisure: Slots::new(LEISURELY_CALLS),
+                turns: Slots::new(LEISURELY_CALLS),
                 seats: Seats::default(),
                 prepared: Prepared::default(),
                 shares_pids: AtomicBool::new(false),
@@ -506,7 +509,9 @@ impl Controller {
         let ledger = &self.context.ledger;
         let tracked = self.tracked.entry(id.clone()).or_insert_with(|| Tracked {
             subject: Arc::new(Subject::new(id.clone())),
-            history: Some(ledger.get(id).map(History::from).unwrap_or_default()),
+            history: Some(Box::new(
+                ledger.get(id).map(History::from).unwrap_or_default(),
+            )),
             seen: 0,
             revived_after: None,
         });
@@ -534,7 +539,7 @@ impl Controller {
         }
     }
 
-    fn joined(&mut self, joined: Result<(Id, History), tokio::task::JoinError>) {
+    fn joined(&mut self, joined: Result<(Id, Box<History>), tokio::task::JoinError>) {
         let (task, history) = match joined {
             Ok((task, history)) => (task, Some(history)),
             Err(error) => {
@@ -546,7 +551,12 @@ impl Controller {
         let Some(id) = self.task_ids.remove(&task) else {
             return;
         };
-        let known = || self.context.ledger.get(&id).map(History::from);
+        let known = || {
+            self.context
+                .ledger
+                .get(&id)
+                .map(|known| Box::new(known.into()))
+        };
         let history = history.or_else(known).unwrap_or_default();
         if let Some(tracked) = self.tracked.get_mut(&id) {
             tracked.history = Some(history);

@@ -2,6 +2,7 @@
 //! until it is settled. At most one task attends to a container at a time.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,6 +12,7 @@ use super::Context;
 use super::end::first_process;
 use super::history::History;
 use super::outcome::{Extra, INSPECT};
+use super::slots::Slot;
 use super::subject::Subject;
 use crate::allowlist::{Mode, Question, Verdict};
 use crate::backoff::Backoff;
@@ -39,12 +41,14 @@ pub(super) enum Next {
 pub(super) async fn attend(
     context: Arc<Context>,
     subject: Arc<Subject>,
-    mut history: History,
-) -> History {
+    mut history: Box<History>,
+) -> Box<History> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     let (mut trigger, mut arrived) = (Trigger::Sweep, Instant::now());
     let mut is_settled = true;
+    let is_slow = AtomicBool::default();
     loop {
+        let turn = turn(&context, &subject, &is_slow).await;
         let (mark, starts) = {
             let mut heard = subject.heard();
             (heard.mark.take(), heard.starts)
@@ -69,7 +73,11 @@ pub(super) async fn attend(
             pid: None,
             shot: None,
         };
-        let next = attendance.once(listed, &mut backoff).await;
+        let look = Box::pin(attendance.once(listed, &mut backoff));
+        let next = match turn {
+            Some(turn) => turn.call(look).await,
+            None => look.await,
+        };
         is_settled = matches!(next, Next::Settled);
         match next {
             _ if subject.is_marked() => {}
@@ -82,6 +90,22 @@ pub(super) async fn attend(
                 }
             }
         }
+    }
+}
+
+/// Where it has time, its turn. Thousands may be listed at once: none has room for its look before.
+async fn turn<'a>(
+    context: &'a Context,
+    subject: &Subject,
+    is_slow: &'a AtomicBool,
+) -> Option<Slot<'a>> {
+    if !subject.heard().has_time() {
+        return None;
+    }
+    tokio::select! {
+        turn = context.turns.slot(is_slow) => Some(turn),
+        () = subject.wait_until(|heard| !heard.has_time()) => None,
+        () = context.shutdown.cancelled() => None,
     }
 }
 
@@ -288,7 +312,7 @@ impl Attendance<'_> {
         let surroundings = &self.enforcement.surroundings;
         let listed = container.clone();
         let memory = &mut self.history.memory;
-        let call = look::complete(engine, listed, memory, surroundings, &look::everything);
+        let call = || look::complete(engine, listed, memory, surroundings, &look::everything);
         let call = tokio::time::timeout(INSPECT, self.context.slots.call(&self.subject.hung, call));
         if let Ok(Ok(Some(completed))) = call.await {
             container = completed;
@@ -362,12 +386,14 @@ impl Attendance<'_> {
                 true => &self.context.slots,
                 false => &self.context.leisure,
             };
-            let call = look::complete(engine, listed, memory, surroundings, &asker);
+            let call = || look::complete(engine, listed, memory, surroundings, &asker);
             let container = slots.call(&self.subject.hung, call).await?;
             if let Some(mut container) = container {
                 let memory = &mut self.history.memory;
-                let call = look::refresh(engine, &mut container, memory, surroundings);
-                self.context.slots.call(&self.subject.hung, call).await?;
+                let refreshed = self.context.slots.call(&self.subject.hung, || {
+                    look::refresh(engine, &mut container, memory, surroundings)
+                });
+                refreshed.await?;
                 if !enforcement.judge(&container, Timestamp::now()).is_denied() {
                     return Ok(Some(container));
                 }
@@ -375,8 +401,10 @@ impl Attendance<'_> {
         }
         let memory = &mut self.history.memory;
         let knew_image = memory.knows_image();
-        let call = look::look(engine, &self.subject.id, memory, surroundings, &asker);
-        let Some(mut container) = self.context.slots.call(&self.subject.hung, call).await? else {
+        let looked = self.context.slots.call(&self.subject.hung, || {
+            look::look(engine, &self.subject.id, memory, surroundings, &asker)
+        });
+        let Some(mut container) = looked.await? else {
             return Ok(None);
         };
         let is_denied = |container: &_| enforcement.judge(container, Timestamp::now()).is_denied();
@@ -385,7 +413,7 @@ impl Attendance<'_> {
         if knew_image && may_be_proven && is_denied(&container) {
             // What was pushed or pulled since may prove its content.
             let memory = &mut self.history.memory;
-            let call = async {
+            let call = async || {
                 memory.learn_digests(engine, &container).await?;
                 look::complete(engine, container, memory, surroundings, &asker).await
             };
@@ -397,8 +425,10 @@ impl Attendance<'_> {
         // What is denied by what is known is not kept waiting.
         if container.state.is_live() && !is_denied(&container) {
             let memory = &mut self.history.memory;
-            let call = look::refresh(engine, &mut container, memory, surroundings);
-            self.context.slots.call(&self.subject.hung, call).await?;
+            let refreshed = self.context.slots.call(&self.subject.hung, || {
+                look::refresh(engine, &mut container, memory, surroundings)
+            });
+            refreshed.await?;
         }
         Ok(Some(container))
     }

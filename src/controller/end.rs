@@ -78,7 +78,7 @@ impl Attendance<'_> {
         let is_killed = context.is_sharing_pids()
             && matches!(action, Action::Kill | Action::Remove)
             && matches!(container.state, State::Running | State::Unknown);
-        let call = context.slots.call(&subject.hung, async {
+        let call = context.slots.call(&subject.hung, async || {
             // The wait for a slot may have outlived the verdict.
             let is_outdated = !context.enforcement.borrow().judges_as(&judged_by);
             let is_over = || {

@@ -162,7 +162,7 @@ impl Attendance<'_> {
         };
         let memory = &mut self.history.memory;
         let listed = container.clone();
-        let look = look::complete(engine, listed, memory, surroundings, &look::everything);
+        let look = || look::complete(engine, listed, memory, surroundings, &look::everything);
         let call = slots.call(&self.subject.hung, look);
         let Some(Ok(Some(mut container))) = self.subject.unless_marked(call).await else {
             return;

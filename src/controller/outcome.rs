@@ -106,7 +106,7 @@ impl Attendance<'_> {
         }
         // The engine's own times and the restart policy; a container that is gone has neither.
         let engine = &self.context.engine;
-        let inspect = engine.inspect(&self.subject.id);
+        let inspect = || engine.inspect(&self.subject.id);
         let call = self.context.slots.call(&self.subject.hung, inspect);
         let (inspection, begun) = match tokio::time::timeout(INSPECT, call).await {
             Ok(Ok(inspection)) => {

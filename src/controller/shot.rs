@@ -50,7 +50,7 @@ impl Attendance<'_> {
         deaths: u64,
         backoff: &mut Backoff,
     ) -> Next {
-        let inspect = self.context.engine.inspect(&self.subject.id);
+        let inspect = || self.context.engine.inspect(&self.subject.id);
         let call = self.context.slots.call(&self.subject.hung, inspect);
         // As long as the start is under way, it waits.
         let inspection = match tokio::time::timeout(START, call).await {
@@ -120,13 +120,11 @@ impl Attendance<'_> {
             ..Extra::default()
         };
         if action == Action::Remove {
-            let remove = async {
-                match self.is_outdated() {
-                    true => Ok(()),
-                    false => {
-                        let removed = self.context.engine.act(&self.subject.id, Act::Remove);
-                        removed.await.map(|_| ())
-                    }
+            let remove = async || match self.is_outdated() {
+                true => Ok(()),
+                false => {
+                    let removed = self.context.engine.act(&self.subject.id, Act::Remove);
+                    removed.await.map(|_| ())
                 }
             };
             let removed = self.context.slots.call(&self.subject.hung, remove).await;

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// From this age on a call no longer counts. Most kills take a tenth of it.
 const YOUNG: Duration = Duration::from_millis(250);
@@ -27,30 +27,44 @@ impl Slots {
         }
     }
 
-    /// Makes a call when a slot is free. `hung` says whether the container's last call hung, and is
-    /// kept up to date.
-    pub(super) fn call<T>(
+    /// Waits for a slot. `hung` says whether the container's last call hung.
+    pub(super) async fn slot<'a>(&'a self, hung: &'a AtomicBool) -> Slot<'a> {
+        let lane = if hung.load(Ordering::Relaxed) {
+            &self.doubtful
+        } else {
+            &self.ordinary
+        };
+        // The semaphore is never closed; were it, the call would simply go unbounded.
+        let permit = lane.acquire().await.ok();
+        Slot { permit, hung }
+    }
+
+    /// Makes a call when a slot is free. Thousands may wait for one: none has room for its call before.
+    pub(super) async fn call<C: Future>(
         &self,
         hung: &AtomicBool,
-        call: impl Future<Output = T>,
-    ) -> impl Future<Output = T> {
-        // Thousands of tasks may wait here; unboxed, each state of theirs would have room for the call twice.
-        let mut call = Box::pin(call);
-        async move {
-            let lane = if hung.load(Ordering::Relaxed) {
-                &self.doubtful
-            } else {
-                &self.ordinary
-            };
-            // The semaphore is never closed; were it, the call would simply go unbounded.
-            let slot = lane.acquire().await.ok();
-            let in_time = tokio::time::timeout(YOUNG, &mut call).await;
-            hung.store(in_time.is_err(), Ordering::Relaxed);
-            drop(slot);
-            match in_time {
-                Ok(answer) => answer,
-                Err(_) => call.await,
-            }
+        call: impl FnOnce() -> C,
+    ) -> C::Output {
+        let slot = self.slot(hung).await;
+        slot.call(Box::pin(call())).await
+    }
+}
+
+/// A place among the calls that are under way.
+pub(super) struct Slot<'a> {
+    permit: Option<SemaphorePermit<'a>>,
+    hung: &'a AtomicBool,
+}
+
+impl Slot<'_> {
+    /// Makes the call, and takes down whether it hangs.
+    pub(super) async fn call<C: Future + Unpin>(self, mut call: C) -> C::Output {
+        let in_time = tokio::time::timeout(YOUNG, &mut call).await;
+        self.hung.store(in_time.is_err(), Ordering::Relaxed);
+        drop(self.permit);
+        match in_time {
+            Ok(answer) => answer,
+            Err(_) => call.await,
         }
     }
 }
@@ -74,7 +88,7 @@ mod tests {
             hanging.spawn(async move {
                 let hung = AtomicBool::default();
                 loop {
-                    let call = async { tokio::time::sleep(YOUNG * 2).await };
+                    let call = || tokio::time::sleep(YOUNG * 2);
                     slots.call(&hung, call).await;
                 }
             });
@@ -84,7 +98,7 @@ mod tests {
 
     async fn delay(slots: &Slots) -> Duration {
         let begun = Instant::now();
-        slots.call(&AtomicBool::default(), async {}).await;
+        slots.call(&AtomicBool::default(), async || {}).await;
         begun.elapsed()
     }
 
@@ -108,10 +122,10 @@ mod tests {
     async fn one_call_in_time_ends_the_doubt() {
         let slots = Slots::new(1);
         let hung = AtomicBool::default();
-        let slow = async { tokio::time::sleep(YOUNG * 2).await };
+        let slow = || tokio::time::sleep(YOUNG * 2);
         slots.call(&hung, slow).await;
         assert!(hung.load(Ordering::Relaxed));
-        slots.call(&hung, async {}).await;
+        slots.call(&hung, async || {}).await;
         assert!(!hung.load(Ordering::Relaxed));
     }
 }

@@ -236,6 +236,13 @@ impl Heard {
         mark.is_some_and(|mark| mark.trigger != Trigger::Sweep)
     }
 
+    /// Whether it is only looked at because it was listed, and does not run.
+    pub(super) fn has_time(&self) -> bool {
+        let listed = |mark: &Mark| Some((mark.trigger, mark.listed.as_ref()?.state));
+        let listed = self.mark.as_ref().and_then(listed);
+        listed.is_some_and(|(trigger, state)| trigger == Trigger::Sweep && !state.is_live())
+    }
+
     /// Of the life that was ended, what was not told yet will be, and is of no other: its death, and its
     /// start where none was heard since the last life that was settled. `begun` is when that was by the
     /// engine, where it will be told.

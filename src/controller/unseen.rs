@@ -30,7 +30,7 @@ impl Attendance<'_> {
             return Ok(true);
         }
         let id = &self.subject.id;
-        let inspect = self.context.engine.inspect(id);
+        let inspect = || self.context.engine.inspect(id);
         let call = self.context.leisure.call(&self.subject.hung, inspect);
         let Some(answer) = self.subject.unless_marked(call).await else {
             return Ok(false);

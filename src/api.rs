@@ -169,10 +169,10 @@ pub fn router(sources: Sources, access: Access) -> Router {
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .fallback(async || Problem::not_found("there is nothing at this path"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .layer(middleware::from_fn_with_state(access, access::check))
         .layer(CatchPanicLayer::custom(|_| {
             Problem::internal("a defect met this request").into_response()
         }))
+        .layer(middleware::from_fn_with_state(access, access::check))
         .layer(middleware::from_fn_with_state(sources.clone(), measure))
         .with_state(sources)
 }

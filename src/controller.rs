@@ -80,6 +80,8 @@ struct Context {
     /// Where the list in force is written down.
     state: Option<Arc<StateDirectory>>,
     slots: Slots,
+    /// The same for what is asked before a verdict: no look waits until others are ended.
+    looks: Slots,
     /// The same for what has time: nothing that runs is waiting for it.
     leisure: Slots,
     /// The turns of those that have time.
@@ -211,6 +213,7 @@ impl Controller {
                 ledger: settings.ledger,
                 state: settings.state,
                 slots: Slots::new(CALLS),
+                looks: Slots::new(CALLS),
                 leisure: Slots::new(LEISURELY_CALLS),
                 turns: Slots::new(LEISURELY_CALLS),
                 seats: Seats::default(),
@@ -269,7 +272,7 @@ impl Controller {
     ) {
         self.show_list();
         self.publish();
-        let shutdown = self.context.shutdown.clone();
+        let context = self.context.clone();
         loop {
             let expiry = self.next_expiry();
             // Nothing is enforced before the own container is known: it may not be listed yet.
@@ -277,7 +280,7 @@ impl Controller {
             let opens_at = self.opening.until();
             let must_resolve = self.connected && !self.own.is_resolved();
             tokio::select! {
-                () = shutdown.cancelled() => break,
+                () = context.shutdown.cancelled() => break,
                 Some(asked) = pulse.recv() => {
                     // Who asked may have waited long enough.
                     let _ = asked.send(());
@@ -286,6 +289,7 @@ impl Controller {
                 Some(candidate) = candidates.recv() => self.candidate(candidate),
                 Some(shot) = self.shots.recv() => self.shot(shot),
                 Ok(()) = self.watching.changed() => self.publish(),
+                () = context.seats.displaced() => self.relist.request(),
                 Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
                 Some(weighed) = self.changes.join_next() => match weighed {
                     Ok(outcome) => self.weighed(outcome),

@@ -29,6 +29,9 @@ const AFTER_DEATH: [Duration; 5] = [
     Duration::from_secs(3),
 ];
 
+/// A look takes the container's lock in the engine: whether what has just started is to be ended comes first.
+const AFTER_START: Duration = Duration::from_millis(50);
+
 /// Keeps the list.
 pub struct Inventory {
     engine: Arc<dyn Engine>,
@@ -132,6 +135,7 @@ impl Inventory {
                         known.started_at = known.started_at.max(Some(change.time));
                         known.death_not_shown = None;
                         known.is_reconfigured = true;
+                        return self.look_after(AFTER_START, change.id);
                     }
                     ChangeKind::Die => {
                         let known = self.known.entry(change.id.clone()).or_default();
@@ -149,6 +153,13 @@ impl Inventory {
                     .send_modify(|snapshot| snapshot.connected = false);
             }
         }
+    }
+
+    fn look_after(&mut self, pause: Duration, id: ContainerId) {
+        self.pauses.spawn(async move {
+            tokio::time::sleep(pause).await;
+            id
+        });
     }
 
     /// Another list may look at more, and where this process stands makes powers of paths.
@@ -307,11 +318,7 @@ impl Inventory {
             && let Some(pause) = AFTER_DEATH.get(*times)
         {
             *times += 1;
-            let id = id.clone();
-            self.pauses.spawn(async move {
-                tokio::time::sleep(*pause).await;
-                id
-            });
+            self.look_after(*pause, id.clone());
         }
         self.snapshot.send_modify(|snapshot| {
             snapshot.as_of = Some(Timestamp::now());

@@ -209,6 +209,40 @@ fn credentials_that_cannot_be_used_start_nothing() {
     }
 }
 
+#[test]
+fn refusals_say_to_browsers_what_every_answer_says() {
+    let fake = Scripted::start();
+    let directory = tempfile::tempdir().unwrap();
+    let tokens = directory.path().join("tokens");
+    std::fs::write(&tokens, "t0ken\n").unwrap();
+    let builder = fake.builder(LIST, "1h");
+    let warden = builder
+        .args(["--token-file", tokens.to_str().unwrap()])
+        .start();
+    warden.wait_ready();
+    let let_in = ("Authorization", "Bearer t0ken");
+    for (method, path, headers, status) in [
+        ("GET", "/containers", &[][..], 401),
+        ("GET", "/nowhere", &[let_in], 404),
+        ("POST", "/containers", &[let_in], 405),
+        ("GET", "/containers?limit=x", &[let_in], 400),
+    ] {
+        let answer = warden.request(method, path, headers).unwrap();
+        assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+            ("x-frame-options", "DENY"),
+            ("cache-control", "no-store"),
+            ("cross-origin-resource-policy", "same-origin"),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{method} {path}");
+        }
+        let policy = answer.header("content-security-policy");
+        assert!(policy.is_some_and(|policy| policy.contains("default-src 'none'")));
+    }
+}
+
 /// A page of another site that has its own name lead to the loopback reads nothing.
 #[test]
 fn a_name_that_is_not_ours_is_not_answered() {

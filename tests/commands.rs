@@ -173,6 +173,31 @@ fn check_tells_whether_a_list_is_valid() {
     }
 }
 
+/// What people copy.
+#[test]
+fn every_list_in_the_documents_is_valid() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documents = std::fs::read_dir(root.join("docs")).unwrap();
+    let documents = documents.map(|entry| entry.unwrap().path());
+    let documents = documents.filter(|path| path.extension().is_some_and(|one| one == "md"));
+    let mut lists = 0;
+    for path in documents.chain([root.join("README.md")]) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let blocks = text.split("\n```toml\n").skip(1);
+        for list in blocks.map(|rest| rest.split("```").next().unwrap()) {
+            // Some show rules alone.
+            let head = match list.contains("version = 1") {
+                true => "",
+                false => "version = 1\n",
+            };
+            let run = Run::with(&format!("{head}{list}")).args(&["check"]).run();
+            run.expect(0);
+            lists += 1;
+        }
+    }
+    assert!(lists >= 2, "README and monitoring have some");
+}
+
 #[test]
 fn check_tells_everything_that_is_wrong_at_once() {
     let bad = "version = 2\nmoode = \"audit\"\naction = \"explode\"\nguard = { share = 2 }\n[[allow]]\nrule = \"a\"\nimage = 5\n[[allow]]\nrule = \"a\"\nimage = \"**\"\nmax = 0\nexpires = \"soon\"\n";

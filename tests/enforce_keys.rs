@@ -258,6 +258,19 @@ fn the_oldest_stay_and_the_newest_goes() {
     engine.assert_same(&[lives[1].clone(), next]);
 }
 
+/// Who was let in before an older one came goes when that comes.
+#[test]
+fn an_older_one_takes_its_place_whenever_it_starts() {
+    let engine = engine();
+    let older = engine.create(&[], "good:1", &[]);
+    let warden = warden(&engine, &rule("max = 1"));
+    let younger = engine.run(&[], "good:1", &[]);
+    assert_allowed(&engine, &warden, &younger, "good");
+    engine.docker_ok(&["start", &older]);
+    assert_allowed(&engine, &warden, &older, "good");
+    assert_ended(&engine, &warden, &younger, "over-max");
+}
+
 #[test]
 fn each_takes_the_first_rule_with_room() {
     let engine = engine();

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, Service, ServiceSpec};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
@@ -159,20 +159,7 @@ fn components_add_what_they_say() {
         .into_iter()
         .find(|one| one["kind"] == "DaemonSet")
         .unwrap();
-    let set: DaemonSet = serde_json::from_value(set).unwrap();
-    for container in containers(&set) {
-        let mode = container
-            .env
-            .iter()
-            .flatten()
-            .find(|one| one.name == "DOCKWARDEN_MODE");
-        assert_eq!(
-            mode.unwrap().value.as_deref(),
-            Some("audit"),
-            "{}",
-            container.name
-        );
-    }
+    only_audits(set);
 
     let both = tempfile::tempdir_in(root()).unwrap();
     let text = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../k8s]\n\
@@ -201,10 +188,9 @@ fn may_signal(set: &Value) {
     }
 }
 
-/// Merged by hand, as Debian's kubectl knows no components.
-#[test]
-fn the_faster_paths_take_the_nodes_processes_and_one_right() {
-    let path = root().join("k8s/components/faster-paths/processes.yaml");
+/// The DaemonSet with a component's patch, merged by hand, as Debian's kubectl knows no components.
+fn patched(patch: &str) -> Value {
+    let path = root().join("k8s/components").join(patch);
     let mut documents = documents(&std::fs::read_to_string(path).unwrap());
     let patch = documents.pop().unwrap();
     assert!(documents.is_empty());
@@ -212,7 +198,28 @@ fn the_faster_paths_take_the_nodes_processes_and_one_right() {
     let mut set = serde_json::to_value(set).unwrap();
     merge(&mut set, &patch);
     is_known(&set);
-    may_signal(&set);
+    set
+}
+
+#[test]
+fn the_faster_paths_take_the_nodes_processes_and_one_right() {
+    may_signal(&patched("faster-paths/processes.yaml"));
+}
+
+#[test]
+fn the_audit_component_has_both_containers_audit() {
+    only_audits(patched("audit/mode.yaml"));
+}
+
+#[track_caller]
+fn only_audits(set: Value) {
+    let set: DaemonSet = serde_json::from_value(set).unwrap();
+    for container in containers(&set) {
+        let modes = container.env.iter().flatten();
+        let mode = modes.filter(|one| one.name == "DOCKWARDEN_MODE");
+        let mode: Vec<_> = mode.map(|one| one.value.as_deref()).collect();
+        assert_eq!(mode, [Some("audit")], "{}", container.name);
+    }
 }
 
 /// As kustomize merges: lists of what has a name by name, others as a whole.
@@ -352,6 +359,51 @@ fn names_ports_and_selectors_agree() {
     for endpoint in monitor["spec"]["endpoints"].as_array().unwrap() {
         assert!(offered.contains(endpoint["port"].as_str().unwrap()));
     }
+}
+
+/// What goes into a pod's specification is as easily taken out of it again.
+#[test]
+fn every_node_has_one_that_asks_the_cluster_nothing_and_is_the_last_to_go() {
+    let set: DaemonSet = only("DaemonSet");
+    let spec = serde_json::to_value(set.spec.unwrap()).unwrap();
+    let update = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 1 } });
+    assert_eq!(spec["updateStrategy"], update);
+    let pod = &spec["template"]["spec"];
+    assert_eq!(pod["tolerations"], json!([{ "operator": "Exists" }]));
+    assert_eq!(pod["priorityClassName"], "system-node-critical");
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    assert_eq!(pod["nodeSelector"], Value::Null);
+    assert_eq!(pod["affinity"], Value::Null);
+    let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+    assert!(grace > 5, "shorter than a shutdown may take");
+    for container in pod["containers"].as_array().unwrap() {
+        let named = container["env"].as_array().unwrap().iter();
+        let node: Vec<_> = named
+            .filter(|one| one["name"] == "DOCKWARDEN_HOST_NAME")
+            .map(|one| &one["valueFrom"]["fieldRef"]["fieldPath"])
+            .collect();
+        assert_eq!(node, ["spec.nodeName"], "{container:#}");
+        for what in ["cpu", "memory"] {
+            let asked = &container["resources"]["requests"][what];
+            assert!(asked.is_string(), "{what}: {container:#}");
+        }
+    }
+    let namespace: Namespace = only("Namespace");
+    let labels = namespace.metadata.labels.unwrap();
+    assert_eq!(labels["pod-security.kubernetes.io/enforce"], "privileged");
+}
+
+#[test]
+fn one_service_is_of_the_own_node_and_one_of_each() {
+    let services: Vec<Service> = all("Service");
+    let specs = services.iter().map(|one| one.spec.as_ref().unwrap());
+    let is_headless = |one: &&ServiceSpec| one.cluster_ip.as_deref() == Some("None");
+    let (headless, own): (Vec<_>, Vec<_>) = specs.partition(is_headless);
+    let [(headless, own)] = headless.into_iter().zip(own).collect::<Vec<_>>()[..] else {
+        panic!("{services:#?}");
+    };
+    assert_eq!(headless.publish_not_ready_addresses, Some(true));
+    assert_eq!(own.internal_traffic_policy.as_deref(), Some("Local"));
 }
 
 #[test]
@@ -587,11 +639,13 @@ fn a_node_s_own_containers_live_and_strangers_end() {
 
 #[test]
 fn a_node_without_docker_is_told_so_in_plain_words() {
-    let warden = Warden::at("unix:///nowhere/docker.sock")
-        .subcommand("controller")
-        .allowlist(&list())
-        .start();
-    warden.wait_for_log(|line| line.contains("no Docker engine here"), SOON);
-    assert_eq!(warden.get("/readyz").status, 503);
-    assert_eq!(warden.get("/livez").status, 200);
+    for service in ["controller", "api"] {
+        let warden = Warden::at("unix:///nowhere/docker.sock")
+            .subcommand(service)
+            .allowlist(&list())
+            .start();
+        warden.wait_for_log(|line| line.contains("no Docker engine here"), SOON);
+        assert_eq!(warden.get("/readyz").status, 503, "{service}");
+        assert_eq!(warden.get("/livez").status, 200, "{service}");
+    }
 }

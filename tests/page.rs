@@ -28,8 +28,12 @@ max = 1
 /// The names of the containers that are shown.
 const VISIBLE: &str = "return [...document.querySelectorAll('#containers tbody tr')].filter((row) => !row.hidden).map((row) => row.cells[0].innerText.split('\\n')[0])";
 
-/// The key, to a driver.
+/// The keys, to a driver.
 const ESCAPE: &str = "\u{e00c}";
+const ENTER: &str = "\u{e007}";
+
+/// From then on only the stream has the page ask for what is new. Not while one of its other timers runs.
+const STOP_ASKING: &str = "if (timer !== null || fetching) return false; for (let id = setTimeout(() => {}); id > 0; id--) clearInterval(id); return true";
 
 #[test]
 fn a_person_sees_live_what_runs_what_was_ended_and_why() {
@@ -67,7 +71,10 @@ fn a_person_sees_live_what_runs_what_was_ended_and_why() {
     );
     assert_eq!(browser.text("#banners"), "");
 
-    // What starts is shown without anybody's doing.
+    // What starts is shown without anybody's doing, and as it happens.
+    eventually("it asks no more by the clock", SOON, || {
+        browser.run(STOP_ASKING) == true
+    });
     engine.run(&["--name", "miner"], "evil/miner:1", &[]);
     engine.run(
         &["--name", "web-3", "--network", "host"],
@@ -90,6 +97,20 @@ fn a_person_sees_live_what_runs_what_was_ended_and_why() {
     let file = warden.list_path().display().to_string();
     assert!(browser.text("#list").contains(&file));
 
+    // By the keyboard alone.
+    let focus = |selector: &str| {
+        browser.run(&format!("document.querySelector({selector:?}).focus()"));
+        browser.press(ENTER);
+    };
+    focus("#ended button.copy");
+    eventually("it is copied", SOON, || {
+        browser.text("#ended button.copy") == "Copied"
+    });
+    let order = "return document.querySelector('#containers thead th').getAttribute('aria-sort')";
+    focus("#containers thead button");
+    assert_eq!(browser.run(order), "ascending");
+    focus("#containers thead button");
+    assert_eq!(browser.run(order), "descending");
     browser.press("/miner");
     assert_eq!(browser.run("return document.activeElement.id"), "filter");
     assert_eq!(browser.run(VISIBLE), json!(["miner"]));
@@ -107,6 +128,7 @@ fn a_person_sees_live_what_runs_what_was_ended_and_why() {
     picture(&browser, "page-dark", "dark", 1280);
     picture(&browser, "page-phone", "light", 390);
 
+    browser.run("setInterval(soon, 1000)");
     engine.sigkill_dockerd();
     eventually("the banner says so", SOON, || {
         browser

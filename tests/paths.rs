@@ -330,6 +330,36 @@ fn in_audit_mode_nothing_is_removed_that_the_gate_met_before() {
     panic!("none of {TRIES} was met: {:?}", own.records());
 }
 
+/// As a security module refuses it: the capability is there, the signal is not sent.
+#[test]
+fn a_signal_that_is_refused_is_left_to_the_engine_and_counted() {
+    let engine = engine(false);
+    let profile = engine.dir().join("seccomp.json");
+    let refuses = r#"{"defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["pidfd_send_signal"], "action": "SCMP_ACT_ERRNO"}]}"#;
+    std::fs::write(&profile, refuses).unwrap();
+    let refuses = format!("--security-opt=seccomp={}", profile.display());
+    let own = warden(&engine, LIST, &[GATE, &[&refuses]].concat(), ALL);
+    let control = engine.run_life(&[], "good:1");
+    for _ in 0..TRIES {
+        let (id, is_started) = create_and_start(&engine, &[], "bad:1");
+        assert!(is_started);
+        engine.wait_until_dead(&id, SOON);
+        let record = end_of(&own, &id);
+        let found = (&record["path"], &record["outcome"]);
+        assert_eq!(found, (&"api".into(), &"done".into()), "{record}");
+    }
+    let answer = engine.net_exec(&["curl", "-s", "http://127.0.0.1:8080/metrics"]);
+    let metrics = String::from_utf8_lossy(&answer.stdout);
+    for path in ["pid", "gate"] {
+        let none = format!("dockwarden_path_fallbacks_total{{path=\"{path}\"}} 0\n");
+        assert!(metrics.contains(none.trim_end_matches("0\n")), "{metrics}");
+        assert!(!metrics.contains(&none), "{path}: {metrics}");
+    }
+    assert!(own.log().contains("a container's process was not ended"));
+    engine.assert_same(&[control]);
+}
+
 /// Only a kill may come so early: a stop lets the program say goodbye, a pause lets it be looked at, and
 /// audit mode touches nothing.
 #[test]

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::bystanders::Starts;
 use crate::decisions::{self, SIZES};

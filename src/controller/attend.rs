@@ -383,14 +383,14 @@ impl Attendance<'_> {
         let asker = |container: &Container| ask(enforcement, container);
         if let Some(listed) = listed {
             let slots = match listed.state.is_live() {
-                true => &self.context.slots,
+                true => &self.context.looks,
                 false => &self.context.leisure,
             };
             let call = || look::complete(engine, listed, memory, surroundings, &asker);
             let container = slots.call(&self.subject.hung, call).await?;
             if let Some(mut container) = container {
                 let memory = &mut self.history.memory;
-                let refreshed = self.context.slots.call(&self.subject.hung, || {
+                let refreshed = self.context.looks.call(&self.subject.hung, || {
                     look::refresh(engine, &mut container, memory, surroundings)
                 });
                 refreshed.await?;
@@ -401,7 +401,7 @@ impl Attendance<'_> {
         }
         let memory = &mut self.history.memory;
         let knew_image = memory.knows_image();
-        let looked = self.context.slots.call(&self.subject.hung, || {
+        let looked = self.context.looks.call(&self.subject.hung, || {
             look::look(engine, &self.subject.id, memory, surroundings, &asker)
         });
         let Some(mut container) = looked.await? else {
@@ -417,7 +417,7 @@ impl Attendance<'_> {
                 memory.learn_digests(engine, &container).await?;
                 look::complete(engine, container, memory, surroundings, &asker).await
             };
-            let Some(completed) = self.context.slots.call(&self.subject.hung, call).await? else {
+            let Some(completed) = self.context.looks.call(&self.subject.hung, call).await? else {
                 return Ok(None);
             };
             container = completed;
@@ -425,7 +425,7 @@ impl Attendance<'_> {
         // What is denied by what is known is not kept waiting.
         if container.state.is_live() && !is_denied(&container) {
             let memory = &mut self.history.memory;
-            let refreshed = self.context.slots.call(&self.subject.hung, || {
+            let refreshed = self.context.looks.call(&self.subject.hung, || {
                 look::refresh(engine, &mut container, memory, surroundings)
             });
             refreshed.await?;

@@ -74,10 +74,21 @@ impl Attendance<'_> {
             Action::Remove => (Act::Remove, since + ESCAPED),
         };
         let judged_by = self.enforcement.clone();
-        let (pid, shot, starts) = (self.pid, self.shot, self.starts);
-        let is_killed = context.is_sharing_pids()
+        let mut is_to_signal = context.is_sharing_pids()
             && matches!(action, Action::Kill | Action::Remove)
             && matches!(container.state, State::Running | State::Unknown);
+        let must_ask = matches!(
+            verdict.reason(),
+            Some(Reason::ForeignExec | Reason::OverMax)
+        );
+        let is_aimed_at = self.shot.is_none() && self.pid.is_some();
+        if is_to_signal && is_aimed_at && !must_ask && !self.is_outdated() {
+            // The ends of others are not waited for.
+            let is_sent = signal(context, subject, self.pid).await;
+            self.shot = is_sent.then_some(Path::Pid);
+            is_to_signal = false;
+        }
+        let (pid, shot, starts) = (self.pid, self.shot, self.starts);
         let call = context.slots.call(&subject.hung, async || {
             // The wait for a slot may have outlived the verdict.
             let is_outdated = !context.enforcement.borrow().judges_as(&judged_by);
@@ -100,7 +111,7 @@ impl Attendance<'_> {
             }
             let path = match shot {
                 Some(path) => path,
-                None if is_killed && signal(context, subject, pid).await => Path::Pid,
+                None if is_to_signal && signal(context, subject, pid).await => Path::Pid,
                 None => Path::Api,
             };
             let overtaken = async {

@@ -1,14 +1,15 @@
 //! Who holds a place under a rule with `max`.
 //!
-//! What is known here may be incomplete, and then one too many is let in until the next sweep. It is
-//! never out of date where that would end something: before a container is found to be one too many,
-//! each of those before it is looked at afresh.
+//! What is known here may be incomplete: who is let in before an older one is known is found to be one too many
+//! when that takes its place. It is never out of date where that would end something: before a container is found
+//! to be one too many, each of those before it is looked at afresh.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
 use crate::allowlist::{Allowlist, Verdict};
 use crate::container::{Container, ContainerId};
@@ -20,11 +21,19 @@ const LOOKS_MAX: usize = 16;
 
 /// The live containers that rules with `max` match, as last seen.
 #[derive(Default)]
-pub(super) struct Seats(Mutex<BTreeMap<ContainerId, Container>>);
+pub(super) struct Seats {
+    taken: Mutex<BTreeMap<ContainerId, Container>>,
+    displaced: Notify,
+}
 
 impl Seats {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ContainerId, Container>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until somebody has lost a place to an older one.
+    pub(super) async fn displaced(&self) {
+        self.displaced.notified().await;
     }
 
     /// It does not run any more.
@@ -71,7 +80,8 @@ impl Seats {
             self.vacate(&container.id);
             return verdict;
         }
-        self.lock().insert(container.id.clone(), container.clone());
+        let seat = self.lock().insert(container.id.clone(), container.clone());
+        let is_new = seat.is_none();
         loop {
             let (found, before) = self.find(list, container, now);
             let Some(found) = found else {
@@ -79,6 +89,9 @@ impl Seats {
                 return verdict;
             };
             if !found.is_denied() {
+                if is_new && !self.over(list, now).is_empty() {
+                    self.displaced.notify_one();
+                }
                 return found;
             }
             // Nothing is done on the strength of a reading that failed.

@@ -6,7 +6,7 @@ use crate::allowlist::{Action, Verdict};
 use crate::printable;
 use crate::record::{Connection, ListChange, ListOutcome, Outcome, Record, What};
 
-/// Discord takes 2,000 characters, and Markdown may need room.
+/// More is for the audit log.
 const LONGEST: usize = 1_500;
 /// Of many containers so many are named.
 const NAMED: usize = 10;

@@ -17,6 +17,11 @@ const DISCORD: &str = include_str!("templates/discord");
 const TEAMS: &str = include_str!("templates/teams");
 const TEXT: &str = include_str!("templates/text");
 
+/// Discord takes 2,000 characters.
+const LONGEST_MARKDOWN: usize = 1_900;
+/// Each may be escaped, wherever it stands.
+const MARKS: &str = r"\`*_~|[]()<>{}#!";
+
 /// More than any template needs.
 const LARGEST: u64 = 64 * 1_024;
 
@@ -84,6 +89,7 @@ impl Template {
             false => AutoEscape::None,
         });
         environment.add_filter("slack", for_slack);
+        environment.add_filter("markdown", for_markdown);
         let template = Self {
             environment,
             source,
@@ -152,15 +158,37 @@ fn for_slack(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
+/// What Markdown would take for its own: a link in a label's value would show one address and lead to another.
+/// No longer than Discord takes, or nobody would be told.
+fn for_markdown(text: &str) -> String {
+    let mut plain = String::new();
+    let mut length = 0;
+    for one in text.chars() {
+        if length > LONGEST_MARKDOWN {
+            plain.push('…');
+            break;
+        }
+        if MARKS.contains(one) {
+            plain.push('\\');
+            length += 1;
+        }
+        plain.push(one);
+        length += 1;
+    }
+    plain
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const BUILT_IN: [&str; 5] = ["json", "slack", "discord", "teams", "text"];
 
+    const MARKDOWN: &str = r#"\<\!channel\> "\}, \{"@everyone \[here\]\(http://there\)"#;
+
     fn hostile() -> Message {
         let mut message = Message::test("");
-        message.text = "<!channel> \"}, {\"@everyone".to_owned();
+        message.text = r#"<!channel> "}, {"@everyone [here](http://there)"#.to_owned();
         message
     }
 
@@ -175,12 +203,12 @@ mod tests {
             }
             let body: Value = serde_json::from_str(&body).expect(name);
             let (place, text) = match name {
-                "slack" => ("/text", "&lt;!channel&gt; \"}, {\"@everyone"),
-                "discord" => ("/content", "<!channel> \"}, {\"@everyone"),
-                "teams" => (
-                    "/attachments/0/content/body/0/text",
-                    "<!channel> \"}, {\"@everyone",
+                "slack" => (
+                    "/text",
+                    r#"&lt;!channel&gt; "}, {"@everyone [here](http://there)"#,
                 ),
+                "discord" => ("/content", MARKDOWN),
+                "teams" => ("/attachments/0/content/body/0/text", MARKDOWN),
                 _ => ("/event", "test"),
             };
             let found = body.pointer(place).and_then(Value::as_str);
@@ -189,6 +217,15 @@ mod tests {
         let discord = Template::load("discord").expect("discord");
         let body = discord.render(&hostile()).expect("a body");
         assert!(body.contains(r#""allowed_mentions": {"parse": []}"#));
+    }
+
+    #[test]
+    fn no_name_is_too_long_to_be_told() {
+        for name in ["_", "a", "a_", "_ä"] {
+            let shown = for_markdown(&name.repeat(3_000));
+            assert!(shown.chars().count() < 1_950, "{name}");
+            assert!(shown.ends_with('…') && !shown.ends_with(r"\…"), "{name}");
+        }
     }
 
     #[test]

@@ -201,10 +201,11 @@ fn without_what_a_path_takes_it_is_not_there() {
     for options in [&["--pid=host"][..], &["--cap-add=KILL"]] {
         let options = [options, &[CONTAINERD]].concat();
         let own = warden(&engine, LIST, &options, &["api"]);
-        let (id, is_started) = create_and_start(&engine, &[], "bad:1");
-        assert!(is_started, "{options:?}");
+        let (id, _) = create_and_start(&engine, &[], "bad:1");
         engine.wait_until_dead(&id, SOON);
-        assert_eq!(end_of(&own, &id)["path"], "api", "{options:?}");
+        let record = end_of(&own, &id);
+        let found = (&record["path"], &record["outcome"]);
+        assert_eq!(found, (&"api".into(), &"done".into()), "{options:?}");
         engine.docker_ok(&["rm", "--force", &own.id]);
     }
 }

@@ -14,9 +14,9 @@ use super::history::History;
 use super::outcome::{Extra, INSPECT};
 use super::slots::Slot;
 use super::subject::Subject;
-use crate::allowlist::{Mode, Question, Verdict};
+use crate::allowlist::{Action, Mode, Question, Verdict};
 use crate::backoff::Backoff;
-use crate::container::Container;
+use crate::container::{Container, State};
 use crate::decide::{Policy, Step, decide};
 use crate::engine::EngineError;
 use crate::look;
@@ -369,9 +369,32 @@ impl Attendance<'_> {
                 false => None,
             }
         };
-        let (container, pid) = tokio::join!(self.look(listed), first_process);
+        let foreseen = self.foreseen();
+        let look = async {
+            match foreseen {
+                Some(container) => Ok(Some(container)),
+                None => self.look(listed).await,
+            }
+        };
+        let (container, pid) = tokio::join!(look, first_process);
         self.pid = pid;
         container
+    }
+
+    /// The container at its first start, where what was found before is enough to end it.
+    fn foreseen(&self) -> Option<Container> {
+        let list = &self.enforcement.in_force.list;
+        let is_first = (self.trigger, self.starts) == (Trigger::Start, 1);
+        let is_killed = self.enforcement.mode == Mode::Enforce
+            && matches!(list.action, Action::Kill | Action::Remove);
+        // What was pushed or pulled since may prove its content.
+        if !is_first || !is_killed || list.has_pins() || self.history.failures > 0 {
+            return None;
+        }
+        let mut container = self.context.prepared.container(&self.subject.id)?;
+        container.state = State::Running;
+        let verdict = list.judge_at_create(&container, Timestamp::now());
+        verdict.is_denied().then_some(container)
     }
 
     /// The container as it is now. What a full list showed is good enough for leaving it alone.

@@ -3,7 +3,9 @@
 //!
 //! While a container starts its inspection hangs, and its image may have lost its name. So the gate goes
 //! by facts that were looked up before (`attend.rs` has them prepared), and only by such that no start can
-//! change; the list in force at that moment judges them.
+//! change; the list in force at that moment judges them. What the list of all containers tells is mostly enough:
+//! an inspection would often come too late, as a start mostly follows a create at once. Where there is no gate, the
+//! first start of what was prepared is ended without another look.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,6 +48,11 @@ impl Prepared {
 
     fn get(&self, id: &ContainerId) -> Option<Arc<Facts>> {
         self.known().get(id).cloned()
+    }
+
+    /// A container as it was prepared.
+    pub(super) fn container(&self, id: &ContainerId) -> Option<Container> {
+        self.get(id).map(|facts| facts.container.clone())
     }
 
     pub(super) fn forget(&self, id: &ContainerId) {
@@ -145,24 +152,30 @@ impl Attendance<'_> {
     /// Has the gate know a container that does not run, where it is sure to be denied.
     pub(super) async fn prepare(&mut self, container: &Container, verdict: &Verdict) {
         let context = self.context;
-        let hash = &self.enforcement.in_force.hash;
-        let is_prepared = self.history.prepared_by.as_ref() == Some(hash);
+        let (list, hash) = {
+            let in_force = &self.enforcement.in_force;
+            (&in_force.list, &in_force.hash)
+        };
+        let is_known = self.history.prepared_by.as_ref() == Some(hash);
+        let is_prepared = is_known && self.trigger != Trigger::Rename;
         if !verdict.is_denied() || !is_prepared {
             context.prepared.forget(&container.id);
             self.history.prepared_by = None;
         }
-        if !context.is_sharing_pids() || !verdict.is_denied() || is_prepared {
+        let may_be_met = context.is_sharing_pids() || self.trigger == Trigger::Create;
+        if !may_be_met || !verdict.is_denied() || is_prepared {
             return;
         }
         let engine = context.engine.as_ref();
         let surroundings = &self.enforcement.surroundings;
         let slots = match self.trigger {
-            Trigger::Create => &context.slots,
+            Trigger::Create => &context.looks,
             _ => &context.leisure,
         };
         let memory = &mut self.history.memory;
         let listed = container.clone();
-        let look = || look::complete(engine, listed, memory, surroundings, &look::everything);
+        let asker = |container: &Container| list.question_at_create(container, Timestamp::now());
+        let look = || look::complete(engine, listed, memory, surroundings, &asker);
         let call = slots.call(&self.subject.hung, look);
         let Some(Ok(Some(mut container))) = self.subject.unless_marked(call).await else {
             return;
@@ -170,9 +183,9 @@ impl Attendance<'_> {
         let mut memory = self.history.memory.clone();
         memory.end_life();
         memory.recall_without_links(&mut container);
-        let list = &self.enforcement.in_force.list;
         // An image that is missing may come back, with names.
-        let is_sure = memory.found_image() && {
+        let is_image_sure = memory.found_image() || !memory.knows_image();
+        let is_sure = is_image_sure && {
             let verdict = list.judge_at_create(&container, Timestamp::now());
             verdict.is_denied()
         };

@@ -63,8 +63,13 @@ impl Attendance<'_> {
         };
         let has_run = match &inspection {
             Some(inspection) => {
-                let started_at = inspection.started_at;
-                has_run(started_at, self.history.started_at, shot.at)
+                let Inspection {
+                    started_at,
+                    finished_at,
+                    ..
+                } = *inspection;
+                let is_known = started_at == self.history.started_at;
+                has_run(started_at, finished_at, is_known, shot.at)
             }
             None => self.hear_whether_it_ran().await,
         };
@@ -139,11 +144,17 @@ impl Attendance<'_> {
 }
 
 /// Whether a container has run since its first process was made. Engines stamp a start after that process began
-/// or, newer ones, shortly before they have it made; a start that fails leaves the stamp of the one before, which
-/// is `known` where that was looked at.
-fn has_run(started_at: Option<Timestamp>, known: Option<Timestamp>, made_at: Timestamp) -> bool {
+/// or, newer ones, shortly before they have it made; a start that fails leaves the stamps of the life before, which
+/// was over by then. That start may be known, too.
+fn has_run(
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    is_known: bool,
+    made_at: Timestamp,
+) -> bool {
     let earliest = made_at.checked_sub(STAMPED_BEFORE).unwrap_or(made_at);
-    started_at > Some(made_at) || (started_at != known && started_at > Some(earliest))
+    let was_over = finished_at >= started_at && finished_at <= Some(made_at);
+    started_at > Some(made_at) || (started_at > Some(earliest) && !was_over && !is_known)
 }
 
 #[cfg(test)]
@@ -154,19 +165,25 @@ mod tests {
     fn a_start_is_told_by_a_stamp_that_is_new() {
         let made_at: Timestamp = "2026-01-01T00:00:10Z".parse().expect("a time");
         let at = |milliseconds| Some(made_at + SignedDuration::from_millis(milliseconds));
-        // (stamped, known before, has run)
-        for (started_at, known, expected) in [
-            (None, None, false),
-            (at(3), None, true),
-            (at(3), at(-500), true),
-            (at(-50), None, true),
-            (at(-50), at(-50_000), true),
-            (at(-50), at(-50), false),
-            (at(-50_000), at(-50_000), false),
-            (at(-50_000), None, false),
+        // (started, finished, is known, has run)
+        for (started_at, finished_at, is_known, expected) in [
+            (None, None, false, false),
+            (at(3), None, false, true),
+            (at(3), at(20), false, true),
+            (at(3), at(-200), true, true),
+            (at(-50), None, false, true),
+            (at(-50), at(-300), false, true),
+            (at(-50), at(20), false, true),
+            (at(-50), at(-10), false, false),
+            (at(-50), None, true, false),
+            (at(-50_000), at(-40_000), true, false),
+            (at(-50_000), None, false, false),
         ] {
-            let has_run = has_run(started_at, known, made_at);
-            assert_eq!(has_run, expected, "{started_at:?} {known:?}");
+            let has_run = has_run(started_at, finished_at, is_known, made_at);
+            assert_eq!(
+                has_run, expected,
+                "{started_at:?} {finished_at:?} {is_known}"
+            );
         }
     }
 }

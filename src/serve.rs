@@ -76,6 +76,9 @@ impl Server {
             };
             match accepted {
                 Ok((stream, _)) => {
+                    // An answer goes out in pieces, whose ends would else wait for the client's word of what came
+                    // before. Who can't be told so waits.
+                    let _ = stream.set_nodelay(true);
                     while clients.try_join_next().is_some() {}
                     if clients.len() >= self.at_once {
                         room.make_room();

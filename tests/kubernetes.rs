@@ -234,8 +234,10 @@ fn merge(into: &mut Value, patch: &Value) {
             if patch.iter().all(|one| one["name"].is_string()) =>
         {
             for one in patch {
-                let known = into.iter_mut().find(|other| other["name"] == one["name"]);
-                merge(known.expect("one of that name"), one);
+                match into.iter_mut().find(|other| other["name"] == one["name"]) {
+                    Some(known) => merge(known, one),
+                    None => into.push(one.clone()),
+                }
             }
         }
         (into, patch) => *into = patch.clone(),
@@ -644,8 +646,12 @@ fn a_node_without_docker_is_told_so_in_plain_words() {
             .subcommand(service)
             .allowlist(&list())
             .start();
-        warden.wait_for_log(|line| line.contains("no Docker engine here"), SOON);
-        assert_eq!(warden.get("/readyz").status, 503, "{service}");
+        if service == "controller" {
+            warden.wait_for_log(|line| line.contains("no Docker engine here"), SOON);
+        }
+        let ready = warden.get("/readyz");
+        assert_eq!(ready.status, 503, "{service}");
+        assert!(ready.body.contains("engine"), "{service}: {}", ready.body);
         assert_eq!(warden.get("/livez").status, 200, "{service}");
     }
 }

@@ -146,6 +146,19 @@ pub(super) struct LastDecision {
     lived_ms: Option<f64>,
 }
 
+impl LastDecision {
+    /// When it was ended and how long it had lived, where this decision did that.
+    pub(super) fn end(&self) -> Option<String> {
+        let at = self.time.strftime("%F %T UTC");
+        match (self.outcome?, self.lived_ms) {
+            (Outcome::NeverRan, _) => Some(format!("before it ran, {at}")),
+            (Outcome::Done, Some(lived)) => Some(format!("after {lived:.0} ms, {at}")),
+            (Outcome::Done, None) => Some(format!("{at}")),
+            _ => None,
+        }
+    }
+}
+
 impl From<&Record> for LastDecision {
     fn from(record: &Record) -> Self {
         Self {

@@ -7,7 +7,7 @@ mod list;
 mod policy;
 mod tables;
 
-use std::path::Path;
+use std::path::{Display, Path};
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -57,7 +57,7 @@ pub(super) fn render(
                     }
                 }
                 main {
-                    (glance(listing, enforcement, now))
+                    (glance(listing, (enforcement, allowlist), now))
                     (tables::containers(shown))
                     (tables::ended(denials, &enforcement.in_force.list, now))
                     (list::section(listing, enforcement, allowlist))
@@ -77,7 +77,11 @@ pub(super) fn render(
     (headers, printable::lines(&markup.into_string())).into_response()
 }
 
-fn glance(listing: &Listing, enforcement: &Enforcement, now: Timestamp) -> Markup {
+fn glance(
+    listing: &Listing,
+    (enforcement, allowlist): (&Enforcement, &Path),
+    now: Timestamp,
+) -> Markup {
     let running = |verdict: &str| {
         let views = listing.data.iter();
         let live = views.filter(|view| view.status == "running" || view.status == "paused");
@@ -104,22 +108,26 @@ fn glance(listing: &Listing, enforcement: &Enforcement, now: Timestamp) -> Marku
             }
             div { dt { "Running" } dd { (running("allowed") + running("self")) " allowed, " (running("denied")) " denied" } }
             div {
-                dt { "List, " (in_force.list.rules.len()) " rules" }
+                dt { "Allowlist, " (in_force.list.rules.len()) " rules" }
                 dd {
-                    code { (in_force.hash.get(..12).unwrap_or_default()) } " "
-                    span.quiet { (ago(now.duration_since(in_force.loaded_at).as_secs())) }
+                    a href="#list" title=(allowlist.display()) { (file_name(allowlist)) } " "
+                    span.quiet { "read " (ago(now.duration_since(in_force.loaded_at).as_secs())) }
                 }
             }
         }
     }
 }
 
+fn file_name(path: &Path) -> Display<'_> {
+    path.file_name().map_or(path, Path::new).display()
+}
+
 /// An age in one unit.
 fn ago(seconds: i64) -> String {
     match seconds {
         ..60 => "just now".to_owned(),
-        60..3_600 => format!("{} min old", seconds / 60),
-        3_600..172_800 => format!("{} h old", seconds / 3_600),
-        _ => format!("{} days old", seconds / 86_400),
+        60..3_600 => format!("{} min ago", seconds / 60),
+        3_600..172_800 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} days ago", seconds / 86_400),
     }
 }

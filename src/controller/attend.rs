@@ -385,10 +385,14 @@ impl Attendance<'_> {
     fn foreseen(&self) -> Option<Container> {
         let list = &self.enforcement.in_force.list;
         let is_first = (self.trigger, self.starts) == (Trigger::Start, 1);
+        let is_alive = {
+            let heard = self.subject.heard();
+            heard.starts > heard.settled && !heard.is_down
+        };
         let is_killed = self.enforcement.mode == Mode::Enforce
             && matches!(list.action, Action::Kill | Action::Remove);
         // What was pushed or pulled since may prove its content.
-        if !is_first || !is_killed || list.has_pins() || self.history.failures > 0 {
+        if !is_first || !is_alive || !is_killed || list.has_pins() || self.history.failures > 0 {
             return None;
         }
         let mut container = self.context.prepared.container(&self.subject.id)?;

@@ -120,7 +120,7 @@ impl Gate {
             let is_ended_by_a_signal = matches!(list.action, Action::Kill | Action::Remove);
             let is_own = enforcement.surroundings.own.contains(&task.id);
             let is_enforced = enforcement.enforcing && enforcement.mode == Mode::Enforce;
-            if !is_enforced || !is_ended_by_a_signal || is_own {
+            if !is_enforced || !is_ended_by_a_signal || is_own || !self.context.is_sharing_pids() {
                 return;
             }
             let verdict = list.judge_at_create(container, Timestamp::now());

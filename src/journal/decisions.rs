@@ -31,6 +31,11 @@ pub enum Newest {
 }
 
 impl Decisions {
+    /// Whether [`Decisions::newest`] blocks on a file.
+    pub fn blocks(&self) -> bool {
+        matches!(self, Self::Foreign(_))
+    }
+
     /// The newest record, where there is one. Blocks on a file's description where another process decides.
     pub fn newest(&self) -> Option<Newest> {
         match self {

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::charts;
 use crate::allowlist::Allowlist;
-use crate::api::listing::View;
+use crate::api::listing::{LastDecision, View};
 use crate::container::Container;
 use crate::record::Record;
 
@@ -21,7 +21,7 @@ pub(super) fn containers(views: &[&View]) -> Markup {
             p.tools hidden {
                 label for="filter" { "Filter" }
                 input #filter type="search" autocomplete="off" spellcheck="false";
-                span.quiet { kbd { "/" } " to type here, " kbd { "Esc" } " for all " }
+                span.quiet.keys { kbd { "/" } " to type here, " kbd { "Esc" } " for all " }
                 span #shown role="status" {}
             }
             div.wide #containers data-live {
@@ -52,6 +52,10 @@ fn row(view: &View) -> Markup {
             td data-label="Status" {
                 (view.status)
                 @if let Some(text) = &view.status_text { br; span.quiet { (text) } }
+                @if matches!(view.status, "created" | "exited" | "dead")
+                    && let Some(ended) = view.last_decision.as_ref().and_then(LastDecision::end) {
+                    br; span.quiet { "ended by dockwarden " (ended) }
+                }
             }
             td.word.(view.verdict) data-label="Verdict" { (view.verdict) }
             td data-label="Why" {

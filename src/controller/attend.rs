@@ -59,7 +59,7 @@ pub(super) async fn attend(
             if is_settled || mark.trigger != Trigger::Sweep {
                 (trigger, arrived) = (mark.trigger, mark.arrived);
             }
-            listed = mark.listed;
+            listed = mark.listed.map(|listed| *listed);
             backoff.reset();
         }
         let mut attendance = Attendance {

@@ -36,7 +36,7 @@ pub(super) struct History {
     pub(super) told_unknown: bool,
     /// The attempts to end it that failed since the last one that did not. Lives may be shorter than that.
     pub(super) failures: u32,
-    pub(super) unended: Option<Unended>,
+    pub(super) unended: Option<Box<Unended>>,
     /// The starts that were heard of, and the engine's connection, when it was last looked at.
     pub(super) looked_at_life: (u64, u64),
     /// Execs that were told of and not looked at yet.

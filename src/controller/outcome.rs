@@ -53,14 +53,14 @@ pub(super) struct Extra {
 impl Attendance<'_> {
     /// Its end is put on record whenever it comes.
     pub(super) fn remember_unended(&mut self, container: &Container, verdict: &Verdict) {
-        self.history.unended = Some(Unended {
+        self.history.unended = Some(Box::new(Unended {
             container: container.clone(),
             verdict: verdict.clone(),
             trigger: self.trigger,
             enforcement: self.enforcement.clone(),
             starts: self.starts,
             started_at: self.history.memory.started_at(),
-        });
+        }));
     }
 
     pub(super) async fn put_end_on_record(
@@ -265,7 +265,7 @@ impl Attendance<'_> {
             enforcement,
             starts,
             ..
-        } = unended;
+        } = *unended;
         let now = (
             std::mem::replace(&mut self.trigger, trigger),
             std::mem::replace(&mut self.enforcement, enforcement),

@@ -83,7 +83,7 @@ pub(super) struct Mark {
     pub(super) trigger: Trigger,
     pub(super) arrived: Instant,
     /// The container as a full list showed it.
-    pub(super) listed: Option<Container>,
+    pub(super) listed: Option<Box<Container>>,
 }
 
 impl Subject {
@@ -159,11 +159,12 @@ impl Subject {
     /// Asks for a look. Of several reasons the first stays: it says since when we know. But what happened to
     /// the container counts more than what did not.
     pub(super) fn mark(&self, trigger: Trigger, arrived: Instant, listed: Option<Container>) {
+        let listed = listed.map(Box::new);
         let mut heard = self.heard();
         match &mut heard.mark {
-            // An event makes an earlier list's entry stale.
+            // An event makes an earlier list's entry stale, a later list replaces it.
             Some(mark) => {
-                mark.listed = None;
+                mark.listed = mark.listed.take().and(listed);
                 let runs_anew = matches!(
                     trigger,
                     Trigger::Start | Trigger::Restart | Trigger::Unpause
@@ -278,6 +279,7 @@ pub(super) fn span(from: Option<Timestamp>, to: Option<Timestamp>) -> Option<Dur
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::State;
 
     fn subject(changes: &[(ChangeKind, i64)]) -> Subject {
         let id = ContainerId::parse(&"ab".repeat(32)).expect("full id");
@@ -313,6 +315,30 @@ mod tests {
         let heard = ended.heard();
         assert_eq!((heard.starts, heard.deaths), (2, 2));
         assert_eq!(heard.lived(), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn who_waits_for_its_turn_is_known_by_the_last_list_until_something_happens() {
+        let subject = subject(&[]);
+        let listed = |state| {
+            let mut container = Container::new(subject.id.clone());
+            container.state = state;
+            Some(container)
+        };
+        let state = || {
+            let heard = subject.heard();
+            let listed = heard.mark.as_ref()?.listed.as_ref();
+            listed.map(|listed| (listed.state, heard.has_time()))
+        };
+        for (state_listed, has_time) in [(State::Exited, true), (State::Running, false)] {
+            subject.mark(Trigger::Sweep, Instant::now(), listed(state_listed));
+            assert_eq!(state(), Some((state_listed, has_time)));
+        }
+        subject.mark(Trigger::Rename, Instant::now(), None);
+        assert_eq!(state(), None);
+        subject.mark(Trigger::Sweep, Instant::now(), listed(State::Exited));
+        assert_eq!(state(), None, "it is older than what happened");
+        assert!(!subject.heard().has_time());
     }
 
     #[test]

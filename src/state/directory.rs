@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -109,15 +109,20 @@ impl StateDirectory {
             accepted_at: Timestamp::now(),
         };
         let text = list_path(&self.path, &list.hash);
-        replace(&text, list.text.as_bytes(), Durable::Yes)?;
+        let write = |file: &mut File| file.write_all(list.text.as_bytes());
+        replace(&text, Durable::Yes, write)?;
         let name = serde_json::to_vec(&name)?;
-        replace(&self.path.join("accepted.json"), &name, Durable::Yes)?;
+        let write = |file: &mut File| file.write_all(&name);
+        replace(&self.path.join("accepted.json"), Durable::Yes, write)?;
         self.forget_old(&text)
     }
 
     pub(super) fn write(&self, name: &str, content: &impl Serialize) -> io::Result<()> {
-        let bytes = serde_json::to_vec(content)?;
-        replace(&self.path.join(name), &bytes, Durable::No)
+        replace(&self.path.join(name), Durable::No, |file| {
+            let mut writer = BufWriter::new(file);
+            serde_json::to_writer(&mut writer, content)?;
+            writer.flush()
+        })
     }
 
     /// Removes all but the newest accepted lists.
@@ -202,10 +207,14 @@ enum Durable {
 }
 
 /// Replaces a file in one step.
-fn replace(path: &Path, content: &[u8], durable: Durable) -> io::Result<()> {
+fn replace(
+    path: &Path,
+    durable: Durable,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let draft = path.with_extension("new");
     let mut file = File::create(&draft)?;
-    file.write_all(content)?;
+    write(&mut file)?;
     if durable == Durable::Yes {
         file.sync_all()?;
     }

@@ -65,8 +65,9 @@ async fn keep_ledger(directory: &Arc<StateDirectory>, ledger: &Ledger, ended: &C
             () = ledger.urgent() => false,
             () = ledger.changed() => false,
         };
-        let (known, waiting) = ledger.take();
-        if !writes.write(directory, CONTAINERS, known).await {
+        // Those first: what is known later is written as well.
+        let waiting = ledger.take_waiting();
+        if !writes.write(directory, CONTAINERS, ledger.clone()).await {
             ledger.keep_unwritten();
         }
         for written in waiting {

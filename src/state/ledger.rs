@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::{Notify, oneshot};
 
 use crate::allowlist::Verdict;
@@ -154,10 +154,17 @@ impl Ledger {
         self.urgent.notify_one();
     }
 
-    /// What is to be written down, and who waits for that.
-    pub(super) fn take(&self) -> (BTreeMap<ContainerId, Remembered>, Vec<oneshot::Sender<()>>) {
-        // Those first: what is known later is written as well.
-        let waiting = std::mem::take(&mut *self.waiting());
-        (self.all(), waiting)
+    /// Who waits for what is known now to be written down.
+    pub(super) fn take_waiting(&self) -> Vec<oneshot::Sender<()>> {
+        std::mem::take(&mut *self.waiting())
+    }
+}
+
+/// One container after the other, each as it is when its turn comes: neither has anybody to wait for all of them,
+/// nor is there room for them twice.
+impl Serialize for Ledger {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let ids: Vec<_> = self.lock().keys().cloned().collect();
+        serializer.collect_map(ids.iter().filter_map(|id| Some((id, self.get(id)?))))
     }
 }

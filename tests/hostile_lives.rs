@@ -66,6 +66,33 @@ fn an_exec_in_a_life_that_ended_unheard_is_over_with_it() {
     eventually("a kill", SOON, || kills() == 7);
 }
 
+/// Of what was ended for what it did, its list knows nothing once it is dead: it would be allowed.
+#[test]
+fn a_list_that_was_begun_before_an_end_brings_nobody_back() {
+    let fake = Scripted::start();
+    let warden = fake.warden(&no_execs(), "1s");
+    let id = numbered(1);
+    fake.begin(&id, "good:1");
+    warden.wait_for_verdict(&id, "allowed");
+    fake.world().list_pause = SOON / 10;
+    let before = fake.world().listed;
+    eventually("a list is begun", SOON, || fake.world().listed > before);
+    fake.say(exec_start(&id, Timestamp::now()).as_bytes());
+    fake.wait_for_kill(&id);
+    warden.wait_for_verdict(&id, "denied");
+    assert_eq!(
+        fake.world().listed_slowly,
+        0,
+        "the list is still being told"
+    );
+    fake.world().list_pause = std::time::Duration::ZERO;
+    eventually("it is told", SOON, || fake.world().listed_slowly > 0);
+    warden.wait_for_sweeps(3);
+    let records = warden.records_of(&id);
+    let verdicts = records.iter().map(|one| one["verdict"].as_str().unwrap());
+    assert_eq!(verdicts.collect::<Vec<_>>(), ["allowed", "denied"]);
+}
+
 /// Whoever was stopped for minutes hears then of execs that the engine itself has forgotten.
 #[test]
 fn an_exec_of_long_ago_is_let_go() {

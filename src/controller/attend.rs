@@ -59,7 +59,9 @@ pub(super) async fn attend(
             if is_settled || mark.trigger != Trigger::Sweep {
                 (trigger, arrived) = (mark.trigger, mark.arrived);
             }
-            listed = mark.listed.map(|listed| *listed);
+            // A list that was begun before its end may show it alive.
+            let is_newer = history.settled_at < Some(mark.arrived);
+            listed = mark.listed.filter(|_| is_newer).map(|listed| *listed);
             backoff.reset();
         }
         let mut attendance = Attendance {

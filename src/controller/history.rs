@@ -29,6 +29,8 @@ pub(super) struct History {
     pub(super) deaths: u64,
     /// When it was last looked at.
     pub(super) looked_at: Option<Instant>,
+    /// When the end of its last life was put on record.
+    pub(super) settled_at: Option<Instant>,
     pub(super) denied_since: Option<Instant>,
     /// Since when it can't be judged.
     pub(super) unknown_since: Option<Instant>,

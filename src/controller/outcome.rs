@@ -395,6 +395,7 @@ impl Attendance<'_> {
     pub(super) fn settle_life(&mut self) {
         self.settle_start();
         self.history.deaths = self.subject.heard().deaths;
+        self.history.settled_at = Some(Instant::now());
         self.history.life_is_over();
     }
 

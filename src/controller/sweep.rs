@@ -52,7 +52,7 @@ impl Controller {
                 }
             };
             if needs_attention {
-                tracked.subject.mark(trigger, begun, Some(container));
+                tracked.subject.mark(trigger, listed_since, Some(container));
                 self.attend(&id);
             }
         }

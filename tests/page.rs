@@ -124,6 +124,7 @@ fn a_person_sees_live_what_runs_what_was_ended_and_why() {
     );
     assert_eq!(browser.run(sort), "descending");
     assert_eq!(browser.run(VISIBLE)[0], "web-3");
+    browser.run(sort);
     picture(&browser, "page-light", "light", 1280);
     picture(&browser, "page-dark", "dark", 1280);
     picture(&browser, "page-phone", "light", 390);
@@ -271,8 +272,9 @@ fn picture(browser: &Browser, name: &str, scheme: &str, width: u32) {
         "Emulation.setEmulatedMedia",
         &json!({ "features": features }),
     );
+    browser.run("document.activeElement.blur(); scrollTo(0, 0)");
     let metrics =
-        json!({ "width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 500 });
+        json!({ "width": width, "height": 1400, "deviceScaleFactor": 1, "mobile": width < 500 });
     browser.emulate("Emulation.setDeviceMetricsOverride", &metrics);
     let wide = format!(
         "return [...document.querySelectorAll('body *')].filter((one) => !one.closest('.wide') && one.getBoundingClientRect().right > {width}).map((one) => one.outerHTML.slice(0, 200))"

@@ -216,17 +216,22 @@ impl Report {
             let [p50, p99, _] = percentiles(&figures.idle);
             let y = 40.0 + ROW * row as f64;
             let (from, to) = (x(p50), x(p99));
+            let width = (to - from).max(4.0);
+            let (text, name) = (y + 14.0, kind.name());
+            let fill = match kind {
+                Kind::Shell | Kind::Python | Kind::Floor => "#8a94a6",
+                Kind::Api | Kind::Pid | Kind::Gate => "#1c7c54",
+            };
+            let figures = match p99 > 0.0 {
+                true => format!("{p50:.1} to {p99:.1}"),
+                false => "never ran".to_owned(),
+            };
             let _ = writeln!(
                 picture,
-                "<text x=\"10\" y=\"{}\">{}</text>\
-                 <rect x=\"{from:.1}\" y=\"{y}\" width=\"{:.1}\" height=\"18\" rx=\"3\" fill=\"{}\"/>",
-                y + 14.0,
-                kind.name(),
-                (to - from).max(4.0),
-                match kind {
-                    Kind::Shell | Kind::Python | Kind::Floor => "#8a94a6",
-                    Kind::Api | Kind::Pid | Kind::Gate => "#1c7c54",
-                }
+                "<text x=\"10\" y=\"{text}\">{name}</text>\
+                 <rect x=\"{from:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"18\" rx=\"3\" fill=\"{fill}\"/>\
+                 <text x=\"{:.1}\" y=\"{text}\" fill=\"#555\">{figures}</text>",
+                from + width + 8.0
             );
         }
         picture.push_str("</svg>\n");

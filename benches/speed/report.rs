@@ -13,6 +13,17 @@ use crate::usage::Usage;
 use crate::victims::{Burst, Life};
 use crate::{AT_ONCE, BURST_STARTS};
 
+/// What the figures can't say.
+const BOUNDS: &str = "
+## What bounds the rest
+
+- `api` and a burst: the engine's own kill, which takes milliseconds for one and dozens of them for many at once. What
+  the bare floor leaves out (the verdict, the record, and an inspection for it) comes on top.
+- Memory, with thousands of containers: what is known of each, some 6 KiB. Who enforces has it and, apart from that, the
+  list that is shown.
+- A start, with thousands of containers: all that is known of them is written down once a second while it changes.
+";
+
 /// Of one enforcer.
 #[derive(Default)]
 pub(crate) struct Figures {
@@ -72,6 +83,7 @@ impl Report {
         self.taken(&mut text);
         self.waited(&mut text);
         decided(&mut text);
+        text.push_str(BOUNDS);
         text
     }
 

@@ -49,6 +49,10 @@ pub(super) async fn attend(
     let is_slow = AtomicBool::default();
     loop {
         let turn = turn(&context, &subject, &is_slow).await;
+        if turn.is_none() && context.shutdown.is_cancelled() && subject.heard().has_time() {
+            subject.heard().mark = None;
+            return history;
+        }
         let (mark, starts) = {
             let mut heard = subject.heard();
             (heard.mark.take(), heard.starts)

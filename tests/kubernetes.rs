@@ -16,7 +16,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use support::{Engine, SOON, Warden, dockwarden};
+use support::scripted::{End, Scripted, numbered};
+use support::{Engine, SOON, Warden, dockwarden, eventually};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -637,6 +638,44 @@ fn a_node_s_own_containers_live_and_strangers_end() {
             warden.records_of(id)
         );
     }
+}
+
+/// Whatever it is about: records of many nodes end up in one place.
+#[test]
+fn every_record_names_its_node() {
+    let fake = Scripted::start();
+    let list = "version = 1\n[[allow]]\nimage = \"good:1\"\n";
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("audit.jsonl");
+    let warden = fake.builder(list, "1s").subcommand("controller");
+    let warden = warden.args(["--audit-log", log.to_str().unwrap()]);
+    let warden = warden.env("DOCKWARDEN_HOST_NAME", "node-7").start();
+    warden.wait_ready();
+    let id = numbered(1);
+    fake.begin(&id, "evil:1");
+    fake.wait_for_kill(&id);
+    warden.wait_for_verdict(&id, "denied");
+    warden.write_list_by_rename(&format!("mode = \"audit\"\n{list}"));
+    fake.end_streams(End::Clean);
+    let kinds = || -> BTreeSet<String> {
+        let text = std::fs::read_to_string(&log).unwrap();
+        // The last line may be under way.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole
+            .lines()
+            .map(|line| {
+                let record: Value = serde_json::from_str(line).unwrap();
+                assert_eq!(record["host"], "node-7", "{record:#}");
+                record["event"].as_str().unwrap().to_owned()
+            })
+            .collect()
+    };
+    let wanted = ["allowlist", "decision", "engine", "lifecycle", "mode"];
+    eventually("each kind is there", SOON, || {
+        kinds().iter().map(String::as_str).eq(wanted)
+    });
+    assert!(warden.sigterm().0.success());
+    assert_eq!(kinds().len(), wanted.len());
 }
 
 #[test]

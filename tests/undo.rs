@@ -176,6 +176,21 @@ fn a_restart_policy_is_written_down_before_it_is_taken() {
         let known: Value = serde_json::from_slice(&std::fs::read(&known).unwrap()).unwrap();
         assert_eq!(known[id]["restart_policy"], "on-failure:7", "{known:#}");
     }
+    // Each was taken once, by its record as well: the engine's own word of it comes first and drops nothing.
+    let taken = |id: &String| {
+        let text = std::fs::read_to_string(&log).unwrap();
+        let records = text
+            .lines()
+            .map_while(|line| serde_json::from_str(line).ok());
+        let changes = records.filter(|one: &Value| {
+            let is_its = one["container_id"] == **id && one["previous"] == "on-failure:7";
+            is_its && one["restart_policy"] == "no"
+        });
+        changes.count()
+    };
+    eventually("each is on record", SOON, || {
+        bad.iter().all(|id| taken(id) == 1).then_some(())
+    });
 }
 
 #[test]

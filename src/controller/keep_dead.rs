@@ -37,10 +37,14 @@ impl Attendance<'_> {
             if !list.keep_dead || self.history.is_kept_dead {
                 return;
             }
-            subject.unless_marked(self.take_policy(container)).await
+            subject
+                .unless_marked_by_more_than_an_update(self.take_policy(container))
+                .await
         } else if verdict.is_allowed() {
             let given_back = self.give_policy_back(container);
-            subject.unless_marked(given_back).await
+            subject
+                .unless_marked_by_more_than_an_update(given_back)
+                .await
         } else {
             return;
         };
@@ -55,7 +59,8 @@ impl Attendance<'_> {
     ) {
         if self.enforcement.mode == Mode::Enforce && self.enforcement.in_force.list.keep_dead {
             let subject = self.subject;
-            let done = subject.unless_marked(self.take_known_policy(container, policy));
+            let done = subject
+                .unless_marked_by_more_than_an_update(self.take_known_policy(container, policy));
             let done = done.await;
             self.tell(done);
         }

@@ -220,11 +220,31 @@ impl Subject {
     /// Does what has time, and drops it when something happened to the container. The work itself must not
     /// wait for what is heard: one of both would not be woken.
     pub(super) async fn unless_marked<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let marked = self.wait_until(Heard::is_urgent);
+        self.unless(Heard::is_urgent, work).await
+    }
+
+    /// The same for what the engine tells of as an update of the container: its own word must not drop it before
+    /// it is through, or nobody puts it on record.
+    pub(super) async fn unless_marked_by_more_than_an_update<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let is_more = |heard: &Heard| {
+            let mark = heard.mark.as_ref();
+            heard.is_urgent() && mark.is_some_and(|mark| mark.trigger != Trigger::Update)
+        };
+        self.unless(is_more, work).await
+    }
+
+    async fn unless<T>(
+        &self,
+        is_so: impl Fn(&Heard) -> bool,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
         tokio::select! {
             biased;
             done = work => Some(done),
-            () = marked => None,
+            () = self.wait_until(is_so) => None,
         }
     }
 }

@@ -23,14 +23,13 @@ use std::time::Duration;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Router};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::CompressionLevel;
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
 use crate::allowlist::Verdict;
@@ -163,16 +162,13 @@ pub fn router(sources: Sources, access: Access) -> Router {
             .route("/containers/{name}", get(containers::one))
             .route("/allowlist", get(health::allowlist));
     }
-    router
+    let router = router
         .layer(Extension(Turns::new(LARGE)))
         // Neither streams, which go out as they come, nor what is compressed already.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .fallback(async || Problem::not_found("there is nothing at this path"))
-        .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .layer(CatchPanicLayer::custom(|_| {
-            Problem::internal("a defect met this request").into_response()
-        }))
-        .layer(middleware::from_fn_with_state(access, access::check))
+        .method_not_allowed_fallback(async || Problem::method_not_allowed());
+    access::guard(router, access)
         .layer(middleware::from_fn_with_state(sources.clone(), measure))
         .with_state(sources)
 }

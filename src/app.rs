@@ -385,7 +385,13 @@ impl Daemon {
             ..Snapshot::default()
         });
         let (follower, _, updates) = Follower::new(self.engine.clone(), self.settings.resync);
-        let inventory = Inventory::new(self.engine.clone(), sender, enforcement, host);
+        let inventory = Inventory::new(
+            self.engine.clone(),
+            sender,
+            enforcement,
+            host,
+            !self.settings.role.enforces(),
+        );
         self.spawn("inventory", inventory.run(updates));
         if let Some(socket) = socket::mounted(&self.settings.engine.url) {
             let lost = socket::until_lost(snapshot.clone(), socket);

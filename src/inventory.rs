@@ -14,7 +14,9 @@ use crate::allowlist::Question;
 use crate::container::{Container, ContainerId};
 use crate::engine::{ChangeKind, Engine, EngineError, Listing};
 use crate::follow::Update;
+use crate::journal;
 use crate::look::{self, Memory};
+use crate::record::{Connection, What};
 use crate::status::{Enforcement, Snapshot, Surroundings};
 use crate::uptime::uptime;
 
@@ -42,6 +44,10 @@ pub struct Inventory {
     looked_by: (Arc<str>, Arc<Surroundings>),
     /// The host's name, where the engine's own is not to be shown.
     host_name: Option<String>,
+    /// No controller in this process tells the log of the engine.
+    is_alone: bool,
+    /// What was last heard of the way to the engine.
+    told: Option<Connection>,
     known: HashMap<ContainerId, Known>,
     /// To be looked at.
     dirty: HashSet<ContainerId>,
@@ -72,12 +78,14 @@ struct Looked {
 }
 
 impl Inventory {
-    /// An empty list, published through `snapshot`.
+    /// An empty list, published through `snapshot`. Where it `is_alone`, without a controller in the same
+    /// process, the log hears of the engine from here.
     pub fn new(
         engine: Arc<dyn Engine>,
         snapshot: watch::Sender<Snapshot>,
         enforcement: watch::Receiver<Enforcement>,
         host_name: Option<String>,
+        is_alone: bool,
     ) -> Self {
         let looked_by = {
             let enforcement = enforcement.borrow();
@@ -90,6 +98,8 @@ impl Inventory {
             enforcement,
             looked_by,
             host_name,
+            is_alone,
+            told: None,
             known: HashMap::new(),
             dirty: HashSet::new(),
             looking: HashSet::new(),
@@ -122,10 +132,13 @@ impl Inventory {
 
     fn update(&mut self, update: Update) {
         match update {
-            Update::Connected(info) => self.snapshot.send_modify(|snapshot| {
-                snapshot.version = Some(info.version);
-                snapshot.host = self.host_name.clone().or(Some(info.host));
-            }),
+            Update::Connected(info) => {
+                self.tell_of_engine(Connection::Connected, Some(&info.version), None);
+                self.snapshot.send_modify(|snapshot| {
+                    snapshot.version = Some(info.version);
+                    snapshot.host = self.host_name.clone().or(Some(info.host));
+                });
+            }
             Update::Changed(change) => {
                 match change.kind {
                     // Most of what containers do changes nothing that is shown.
@@ -148,10 +161,22 @@ impl Inventory {
             Update::Images => self.images_changed(),
             Update::Unreadable => {}
             Update::Listed(listing, took) => self.listed(listing, took),
-            Update::Disconnected(_) => {
+            Update::Disconnected(reason) => {
+                self.tell_of_engine(Connection::Disconnected, None, Some(&reason));
                 self.snapshot
                     .send_modify(|snapshot| snapshot.connected = false);
             }
+        }
+    }
+
+    /// Once for each change, where no controller in this process tells of it.
+    fn tell_of_engine(&mut self, change: Connection, version: Option<&str>, error: Option<&str>) {
+        if self.told.replace(change) != Some(change) && self.is_alone {
+            journal::tell_happening(&What::Engine {
+                change,
+                version: version.map(str::to_owned),
+                error: error.map(str::to_owned),
+            });
         }
     }
 

@@ -9,13 +9,14 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
-use support::scripted::{Scripted, listed, numbered};
+use support::scripted::{Scripted, event, listed, numbered};
 use support::{Engine, SOON, Warden, eventually};
 
 const LIST: &str = r#"
@@ -280,4 +281,77 @@ fn clients_that_ask_for_everything_and_read_nothing_take_neither_memory_nor_enfo
     eventually("there are turns again", SOON, || {
         warden.get(MADE_FOR_EACH).status == 200
     });
+}
+
+/// Listeners that read nothing: they delay neither ends nor who reads, and make room in the end.
+fn deaf_listeners_delay_nobody(fake: &Scripted, listened: &Warden) {
+    const ENDS: usize = 400;
+    let deaf: Vec<_> = (0..31)
+        .map(|_| {
+            let mut client = TcpStream::connect(listened.address()).expect("a connection");
+            rustix::net::sockopt::set_socket_recv_buffer_size(&client, 4_096)
+                .expect("a small window");
+            client
+                .write_all(b"GET /decisions/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .expect("a request");
+            let mut status = [0; 12];
+            client.read_exact(&mut status).expect("an answer");
+            assert_eq!(&status, b"HTTP/1.1 200");
+            client
+        })
+        .collect();
+    let stream = listened.stream("/decisions/stream", &[]);
+    assert_eq!(stream.status, 200);
+    assert_eq!(
+        listened.get("/decisions/stream").status,
+        503,
+        "all places are taken"
+    );
+    // More than kernels keep for who reads nothing.
+    let labels: BTreeMap<_, _> = (0..15)
+        .map(|number| (format!("com.docker.compose.{number}"), "x".repeat(1_000)))
+        .collect();
+    for number in 1..=ENDS {
+        let id = numbered(number);
+        let mut container = listed(&id, "evil:1");
+        container["Labels"] = json!(labels);
+        fake.world().containers.insert(id.clone(), container);
+        fake.say(event("start", &id).as_bytes());
+    }
+    (1..=ENDS).for_each(|number| fake.wait_for_kill(&numbered(number)));
+    let heard = std::iter::from_fn(|| stream.next_line(SOON));
+    let heard = heard.filter(|line| line == "event: decision");
+    assert_eq!(heard.take(ENDS).count(), ENDS);
+    eventually("there is room again", SOON * 3, || {
+        listened
+            .request("HEAD", "/decisions/stream", &[])
+            .is_ok_and(|answer| answer.status == 200)
+    });
+    drop(deaf);
+}
+
+#[test]
+fn who_listens_and_reads_nothing_delays_nobody() {
+    let fake = Scripted::start();
+    let warden = fake.warden(LIST, "1h");
+    deaf_listeners_delay_nobody(&fake, &warden);
+}
+
+#[test]
+fn who_listens_to_the_api_alone_and_reads_nothing_delays_nobody() {
+    let fake = Scripted::start();
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("audit.jsonl").display().to_string();
+    let state = directory.path().join("state").display().to_string();
+    let start = |command| {
+        let builder = fake.builder(LIST, "1h").subcommand(command);
+        let warden = builder
+            .args(["--audit-log", &log, "--state-dir", &state])
+            .start();
+        warden.wait_ready();
+        warden
+    };
+    let _controller = start("controller");
+    let api = start("api");
+    deaf_listeners_delay_nobody(&fake, &api);
 }

@@ -12,9 +12,10 @@ use std::process::Command;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, Service, ServiceSpec};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use support::scripted::{End, Scripted, numbered};
 use support::{Engine, SOON, Warden, dockwarden, eventually};
@@ -89,6 +90,47 @@ fn strictly<T: DeserializeOwned + Serialize>(manifest: &Value) {
     assert_eq!(serde_json::to_value(typed).unwrap(), *manifest);
 }
 
+/// Of the Prometheus Operator's resource what is used here, by its API reference (monitoring.coreos.com/v1): no
+/// crate has it for the Kubernetes types of today.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ServiceMonitor {
+    api_version: String,
+    kind: String,
+    metadata: ObjectMeta,
+    spec: ServiceMonitorSpec,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ServiceMonitorSpec {
+    selector: LabelSelector,
+    endpoints: Vec<Endpoint>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Endpoint {
+    /// The name of a port of the service.
+    port: String,
+    relabelings: Vec<Relabeling>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Relabeling {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_labels: Option<Vec<String>>,
+    target_label: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replacement: Option<String>,
+}
+
+fn service_monitor() -> Value {
+    let file = root().join("k8s/components/service-monitor/service-monitor.yaml");
+    documents(&std::fs::read_to_string(file).unwrap()).remove(0)
+}
+
 fn is_known(manifest: &Value) {
     match manifest["kind"].as_str().unwrap() {
         "Namespace" => strictly::<Namespace>(manifest),
@@ -96,6 +138,7 @@ fn is_known(manifest: &Value) {
         "DaemonSet" => strictly::<DaemonSet>(manifest),
         "Service" => strictly::<Service>(manifest),
         "NetworkPolicy" => strictly::<NetworkPolicy>(manifest),
+        "ServiceMonitor" => strictly::<ServiceMonitor>(manifest),
         kind => panic!("nobody checks a {kind}"),
     }
 }
@@ -106,7 +149,10 @@ fn the_api_knows_every_field_of_every_manifest() {
     assert_eq!(manifests[0]["kind"], "Namespace", "what comes first");
     assert_eq!(manifests.len(), 6);
     manifests.iter().for_each(is_known);
-    for manifest in &manifests[1..] {
+    let monitor = service_monitor();
+    assert_eq!(monitor["apiVersion"], "monitoring.coreos.com/v1");
+    is_known(&monitor);
+    for manifest in manifests[1..].iter().chain([&monitor]) {
         assert_eq!(
             manifest["metadata"]["namespace"],
             manifests[0]["metadata"]["name"]
@@ -167,7 +213,8 @@ fn components_add_what_they_say() {
                 components: [../k8s/components/audit, ../k8s/components/service-monitor, ../k8s/components/faster-paths]\n";
     std::fs::write(both.path().join("kustomization.yaml"), text).unwrap();
     let made = kubectl_kustomize(both.path()).unwrap();
-    assert!(made.iter().any(|one| one["kind"] == "ServiceMonitor"));
+    made.iter().for_each(is_known);
+    assert!(made.contains(&service_monitor()));
     let set = made.iter().find(|one| one["kind"] == "DaemonSet").unwrap();
     may_signal(set);
 }
@@ -342,25 +389,40 @@ fn names_ports_and_selectors_agree() {
         .find_map(|one| one.config_map.as_ref());
     assert_eq!(Some(mounted.unwrap().name.clone()), map.metadata.name);
 
-    let text =
-        std::fs::read_to_string(root().join("k8s/components/service-monitor/service-monitor.yaml"));
-    let monitor = documents(&text.unwrap()).remove(0);
-    let wanted = monitor["spec"]["selector"]["matchLabels"]
-        .as_object()
-        .unwrap();
+    let monitor: ServiceMonitor = serde_json::from_value(service_monitor()).unwrap();
+    let wanted = monitor.spec.selector.match_labels.unwrap();
     let is_wanted = |service: &&Service| {
         let has = service.metadata.labels.as_ref().unwrap();
         wanted
             .iter()
-            .all(|(key, value)| has.get(key).is_some_and(|one| value == one))
+            .all(|(key, value)| has.get(key) == Some(value))
     };
     let [selected] = services.iter().filter(is_wanted).collect::<Vec<_>>()[..] else {
         panic!("one")
     };
     let offered = selected.spec.as_ref().unwrap().ports.iter().flatten();
     let offered: BTreeSet<_> = offered.map(|one| one.name.clone().unwrap()).collect();
-    for endpoint in monitor["spec"]["endpoints"].as_array().unwrap() {
-        assert!(offered.contains(endpoint["port"].as_str().unwrap()));
+    let scraped = monitor.spec.endpoints.iter();
+    let scraped: BTreeSet<_> = scraped.map(|endpoint| endpoint.port.clone()).collect();
+    assert_eq!(scraped, offered);
+    let jobs = std::fs::read_to_string(root().join("packaging/prometheus/prometheus.yml")).unwrap();
+    for Endpoint { port, relabelings } in monitor.spec.endpoints {
+        let by_label: BTreeMap<_, _> = relabelings
+            .into_iter()
+            .map(|one| {
+                (
+                    one.target_label,
+                    one.source_labels.or(one.replacement.map(|text| vec![text])),
+                )
+            })
+            .collect();
+        let job = format!("dockwarden-{port}");
+        assert!(jobs.contains(&format!("job_name: {job}\n")), "{job}");
+        assert_eq!(by_label["job"], Some(vec![job]));
+        assert_eq!(
+            by_label["node"],
+            Some(vec!["__meta_kubernetes_pod_node_name".to_owned()])
+        );
     }
 }
 
@@ -685,9 +747,7 @@ fn a_node_without_docker_is_told_so_in_plain_words() {
             .subcommand(service)
             .allowlist(&list())
             .start();
-        if service == "controller" {
-            warden.wait_for_log(|line| line.contains("no Docker engine here"), SOON);
-        }
+        warden.wait_for_log(|line| line.contains("no Docker engine here"), SOON);
         let ready = warden.get("/readyz");
         assert_eq!(ready.status, 503, "{service}");
         assert!(ready.body.contains("engine"), "{service}: {}", ready.body);

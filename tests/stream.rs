@@ -127,7 +127,7 @@ fn so_many_listen_at_once_and_delay_no_end() {
         .collect();
     assert!(streams.iter().all(|stream| stream.status == 200));
     assert_eq!(warden.get("/decisions/stream").status, 503);
-    // None of them reads, and what is forbidden is ended as ever.
+    // What is forbidden is ended as ever. (Listeners that read nothing: held_up.rs.)
     let evil = engine.run(&[], "evil:1", &[]);
     engine.wait_until_dead(&evil, SOON);
     streams.iter().for_each(|stream| {

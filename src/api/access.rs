@@ -5,13 +5,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use axum::middleware::Next;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::watch;
+use tower_http::catch_panic::CatchPanicLayer;
 
 use super::problem::Problem;
 use crate::credentials::Tokens;
@@ -123,8 +125,19 @@ fn token(headers: &HeaderMap) -> Option<Vec<u8>> {
     Some(pair[colon + 1..].to_vec())
 }
 
-/// Refuses whom [`Access`] does not let in, and answers in bounded time.
-pub(super) async fn check(State(access): State<Access>, request: Request, next: Next) -> Response {
+/// Refuses whom [`Access`] does not let in, and answers in bounded time, whatever becomes of a handler.
+pub(super) fn guard<S>(router: Router<S>, access: Access) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    let of_defects =
+        CatchPanicLayer::custom(|_| Problem::internal("a defect met this request").into_response());
+    router
+        .layer(of_defects)
+        .layer(middleware::from_fn_with_state(access, check))
+}
+
+async fn check(State(access): State<Access>, request: Request, next: Next) -> Response {
     let mut response = answer(&access, request, next).await;
     for (name, value) in HEADERS {
         response.headers_mut().entry(name).or_insert(value);
@@ -165,6 +178,11 @@ async fn answer(access: &Access, mut request: Request, next: Next) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+
     use super::*;
 
     fn access(hosts: Option<&[&str]>) -> Access {
@@ -204,6 +222,38 @@ mod tests {
         ] {
             assert!(!access.knows_host(host), "{host}");
         }
+    }
+
+    /// What a handler that never answers, and one that panics, are answered for.
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_hangs_or_panics_has_an_answer_like_others() {
+        let router = Router::new()
+            .route("/hangs", get(std::future::pending::<()>))
+            .route("/panics", get(defect));
+        let service = TowerToHyperService::new(guard(router, access(None)));
+        for (path, status, retry_after) in [("/hangs", 503, Some("2")), ("/panics", 500, None)] {
+            let begun = tokio::time::Instant::now();
+            let request = Request::get(path).body(Body::empty()).expect("a request");
+            let response = service.call(request).await.expect("an answer");
+            assert_eq!(response.status().as_u16(), status, "{path}");
+            assert!(begun.elapsed() < LONGEST * 2, "{path}");
+            let said =
+                |name: &HeaderName| response.headers().get(name).map(|value| value.as_bytes());
+            assert_eq!(
+                said(&header::RETRY_AFTER),
+                retry_after.map(str::as_bytes),
+                "{path}"
+            );
+            let kind = "application/problem+json";
+            assert_eq!(said(&header::CONTENT_TYPE), Some(kind.as_bytes()), "{path}");
+            for (name, value) in HEADERS {
+                assert_eq!(said(&name), Some(value.as_bytes()), "{path}");
+            }
+        }
+    }
+
+    async fn defect() {
+        panic!("a defect, for a test");
     }
 
     #[test]

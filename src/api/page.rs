@@ -16,7 +16,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::listing::{Listing, View};
 use crate::printable;
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::status::Enforcement;
 use policy::{POLICY, SCRIPT, STYLE};
 
@@ -58,8 +58,8 @@ pub(super) fn render(
                 }
                 main {
                     (glance(listing, (enforcement, allowlist), now))
-                    (tables::containers(shown))
-                    (tables::ended(denials, &enforcement.in_force.list, now))
+                    (tables::containers(shown, allowlist))
+                    (tables::ended(denials, (&enforcement.in_force.list, allowlist), now))
                     (list::section(listing, enforcement, allowlist))
                 }
                 script { (PreEscaped(SCRIPT)) }
@@ -97,7 +97,7 @@ fn glance(
             div { dt { "Denied ones are ended" } dd.(verdict) { (word) } }
             div { dt { "Mode" } dd { (enforcement.mode.as_str()) } }
             @if let Some(path) = enforcement.paths.last() {
-                div { dt { "Fastest path" } dd title=(path.purpose()) { (path.as_str()) } }
+                div { dt { "Ended by" } dd title=(path.purpose()) { (means(*path)) } }
             }
             div {
                 dt { "Engine" }
@@ -115,6 +115,15 @@ fn glance(
                 }
             }
         }
+    }
+}
+
+/// What ends what is denied, in the words of a newcomer.
+fn means(path: record::Path) -> &'static str {
+    match path {
+        record::Path::Api => "the engine's kill",
+        record::Path::Pid => "a signal",
+        record::Path::Gate => "a signal before it begins",
     }
 }
 

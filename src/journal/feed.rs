@@ -140,3 +140,44 @@ async fn blocking<T: Send + 'static>(
     let read = tokio::task::spawn_blocking(read).await;
     read.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::tests::{LARGE, Place, decision};
+    use crate::journal::{BEHIND, Destination, RECENT_BESIDE_FILE};
+    use crate::metrics::Metrics;
+    use crate::record::Outcome;
+
+    /// More than is kept for a listener, and than is kept in memory.
+    const MANY: usize = BEHIND + 2 * RECENT_BESIDE_FILE;
+
+    #[tokio::test]
+    async fn who_is_too_late_for_what_is_kept_reads_the_log_and_misses_none() {
+        let place = Place::new();
+        let destination = Destination::File(place.path.clone(), LARGE);
+        let metrics = Metrics::new().expect("metrics");
+        let (journal, writer) = Journal::open(&destination, None, metrics).expect("a journal");
+        let decisions = Decisions::Own(Box::new(journal.clone()), Some(place.path.clone()));
+        let mut feed = Feed::open(decisions, None).await.expect("a feed");
+        // It waits before there is anything, and so hears the first one.
+        let record = || journal.record(decision("evil:1", Outcome::Done));
+        let (first, ()) = tokio::join!(feed.next(), record());
+        assert_eq!(first.expect("the first one").len(), 1);
+        for _ in 1..MANY {
+            record().await;
+        }
+        let mut heard = vec![1];
+        while heard.len() < MANY {
+            let some = feed.next().await.expect("readable");
+            assert!(some.len() <= AT_ONCE);
+            heard.extend(some.iter().map(|record| record.seq));
+        }
+        // And is told of what comes next as it comes.
+        let (last, ()) = tokio::join!(feed.next(), record());
+        heard.extend(last.expect("one more").iter().map(|record| record.seq));
+        let numbers: Vec<u64> = (1..).take(MANY + 1).collect();
+        assert_eq!(heard, numbers);
+        writer.close();
+    }
+}

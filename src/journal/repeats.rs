@@ -74,34 +74,7 @@ impl Repeats {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::allowlist::Mode;
-    use crate::container::{Container, ContainerId};
-    use crate::record::{Path, Trigger};
-
-    fn decision(image: &str, outcome: Outcome) -> Decision {
-        let id = ContainerId::parse(&"ab".repeat(32)).expect("full id");
-        let mut container = Container::new(id);
-        container.image = Some(image.to_owned());
-        Decision {
-            container,
-            verdict: Verdict::Denied {
-                reason: Reason::NoRule,
-                rule: None,
-                detail: String::new(),
-            },
-            trigger: Trigger::Start,
-            mode: Mode::Enforce,
-            action: None,
-            outcome: Some(outcome),
-            error: None,
-            path: Path::Api,
-            restart_policy: None,
-            started_at: None,
-            lived: None,
-            reaction: None,
-            allowlist_hash: "".into(),
-        }
-    }
+    use crate::journal::tests::decision;
 
     #[test]
     fn what_is_made_anew_is_told_ever_less_and_nothing_is_lost() {

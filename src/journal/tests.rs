@@ -9,17 +9,17 @@ use tempfile::TempDir;
 
 use super::appender::Appender;
 use super::search::{Last, last};
-use super::{Filter, Rotation, files, search};
-use crate::allowlist::Mode;
-use crate::container::ContainerId;
-use crate::record::{Connection, Event, Happening, Outcome, Record, Trigger, What};
+use super::{Decision, Filter, Rotation, files, search};
+use crate::allowlist::{Mode, Reason, Verdict};
+use crate::container::{Container, ContainerId};
+use crate::record::{self, Connection, Event, Happening, Outcome, Record, Trigger, What};
 
 /// Room for some records of `record`.
 pub(super) const SMALL: Rotation = Rotation {
     max_size: 4_096,
     keep: 5,
 };
-const LARGE: Rotation = Rotation {
+pub(super) const LARGE: Rotation = Rotation {
     max_size: u64::MAX,
     keep: 5,
 };
@@ -53,6 +53,32 @@ fn record(seq: u64) -> Record {
         started_at: None,
         lived_ms: None,
         allowlist_hash: String::new(),
+    }
+}
+
+/// What became of a container of that image.
+pub(super) fn decision(image: &str, outcome: Outcome) -> Decision {
+    let id = ContainerId::parse(&"ab".repeat(32)).expect("full id");
+    let mut container = Container::new(id);
+    container.image = Some(image.to_owned());
+    Decision {
+        container,
+        verdict: Verdict::Denied {
+            reason: Reason::NoRule,
+            rule: None,
+            detail: String::new(),
+        },
+        trigger: Trigger::Start,
+        mode: Mode::Enforce,
+        action: None,
+        outcome: Some(outcome),
+        error: None,
+        path: record::Path::Api,
+        restart_policy: None,
+        started_at: None,
+        lived: None,
+        reaction: None,
+        allowlist_hash: "".into(),
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) fn per_hour(records: &[Record], now: Timestamp) -> Markup {
         let ago = i64::try_from(HOURS - 1 - at).unwrap_or_default();
         let hour = now - SignedDuration::from_hours(ago);
         match at % 6 {
-            5 => hour.strftime("%H:00").to_string(),
+            4 => hour.strftime("%H:00").to_string(),
             _ => String::new(),
         }
     };

@@ -1,11 +1,12 @@
 //! What runs here and why it may; what was ended and why.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::charts;
+use super::{charts, file_name};
 use crate::allowlist::Allowlist;
 use crate::api::listing::{LastDecision, View};
 use crate::container::Container;
@@ -14,7 +15,7 @@ use crate::record::Record;
 /// How many of those that were ended are shown.
 const ENDED: usize = 50;
 
-pub(super) fn containers(views: &[&View]) -> Markup {
+pub(super) fn containers(views: &[&View], file: &Path) -> Markup {
     html! {
         section aria-labelledby="containers-title" {
             h2 #containers-title { "Containers" }
@@ -30,7 +31,7 @@ pub(super) fn containers(views: &[&View]) -> Markup {
                         th scope="col" { "Container" } th scope="col" { "Image" } th scope="col" { "Status" }
                         th scope="col" { "Verdict" } th scope="col" { "Why" }
                     } }
-                    tbody { @for view in views { (row(view)) } }
+                    tbody { @for view in views { (row(view, file)) } }
                 }
                 @if views.is_empty() { p.quiet { "None." } }
             }
@@ -38,7 +39,7 @@ pub(super) fn containers(views: &[&View]) -> Markup {
     }
 }
 
-fn row(view: &View) -> Markup {
+fn row(view: &View, file: &Path) -> Markup {
     html! {
         tr {
             th scope="row" data-sort=(view.container_name.as_deref().unwrap_or(view.container_id.short())) {
@@ -54,7 +55,7 @@ fn row(view: &View) -> Markup {
                 @if let Some(text) = &view.status_text { br; span.quiet { (text) } }
                 @if matches!(view.status, "created" | "exited" | "dead")
                     && let Some(ended) = view.last_decision.as_ref().and_then(LastDecision::end) {
-                    br; span.quiet { "ended by dockwarden " (ended) }
+                    br; span.quiet { "ended by dockwarden " span.when { (ended) } }
                 }
             }
             td.word.(view.verdict) data-label="Verdict" { (view.verdict) }
@@ -64,14 +65,18 @@ fn row(view: &View) -> Markup {
                 } @else {
                     @if let Some(reason) = view.reason { (reason.as_str()) }
                     @if let Some(detail) = &view.detail { br; span.quiet { (detail) } }
-                    @if let Some(edit) = &view.edit { pre.edit { (edit) } }
+                    @if let Some(edit) = &view.edit { (edit_of(edit, file)) }
                 }
             }
         }
     }
 }
 
-pub(super) fn ended(denials: &[Record], list: &Allowlist, now: Timestamp) -> Markup {
+pub(super) fn ended(
+    denials: &[Record],
+    (list, file): (&Allowlist, &Path),
+    now: Timestamp,
+) -> Markup {
     // The same image ends again and again: what would allow it is said once.
     let mut said = BTreeSet::new();
     let rows = denials.iter().take(ENDED).map(|record| {
@@ -91,7 +96,7 @@ pub(super) fn ended(denials: &[Record], list: &Allowlist, now: Timestamp) -> Mar
                             th scope="col" { "Container" } th scope="col" { "When (UTC)" } th scope="col" { "Image" }
                             th scope="col" { "Why" } th scope="col" { "Outcome" } th scope="col" { "Lived" }
                         } }
-                        tbody { @for (record, edit) in rows { (record_row(record, edit.as_deref())) } }
+                        tbody { @for (record, edit) in rows { (record_row(record, edit.as_deref(), file)) } }
                     }
                 }
             }
@@ -116,7 +121,15 @@ fn edit(record: &Record, list: &Allowlist, now: Timestamp) -> Option<String> {
     is_same.then(|| list.edit(&container, &verdict, now))?
 }
 
-fn record_row(record: &Record, edit: Option<&str>) -> Markup {
+/// What to write, and where.
+fn edit_of(edit: &str, file: &Path) -> Markup {
+    html! {
+        p.quiet { "To allow it, in " a href="#list" title=(file.display()) { (file_name(file)) } ":" }
+        pre.edit { (edit) }
+    }
+}
+
+fn record_row(record: &Record, edit: Option<&str>, file: &Path) -> Markup {
     let outcome = record.outcome.map_or("", |outcome| outcome.as_str());
     let lived = record.lived_ms.map(|lived| format!("{lived:.0}"));
     html! {
@@ -127,7 +140,7 @@ fn record_row(record: &Record, edit: Option<&str>) -> Markup {
             td data-label="Why" {
                 @if let Some(reason) = record.reason { (reason.as_str()) }
                 @if let Some(detail) = &record.detail { br; span.quiet { (detail) } }
-                @if let Some(edit) = edit { pre.edit { (edit) } }
+                @if let Some(edit) = edit { (edit_of(edit, file)) }
             }
             td.word.(outcome) data-label="Outcome" { (outcome) }
             td data-label="Lived" data-sort=[&lived] { @if let Some(lived) = &lived { (lived) " ms" } }

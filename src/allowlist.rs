@@ -88,6 +88,11 @@ impl Action {
             Self::Remove => "remove",
         }
     }
+
+    /// Whether it begins with the end of the first process, which a signal brings about ahead of the engine.
+    pub fn is_by_signal(self) -> bool {
+        matches!(self, Self::Kill | Self::Remove)
+    }
 }
 
 /// What becomes of a denied container that is created and not started yet.

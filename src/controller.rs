@@ -82,6 +82,8 @@ struct Context {
     slots: Slots,
     /// The same for what is asked before a verdict: no look waits until others are ended.
     looks: Slots,
+    /// The same for what was just created: its start, which follows, keeps such calls waiting, and it does not run.
+    creations: Slots,
     /// The same for what has time: nothing that runs is waiting for it.
     leisure: Slots,
     /// The turns of those that have time.
@@ -214,6 +216,7 @@ impl Controller {
                 state: settings.state,
                 slots: Slots::new(CALLS),
                 looks: Slots::new(CALLS),
+                creations: Slots::new(CALLS),
                 leisure: Slots::new(LEISURELY_CALLS),
                 turns: Slots::new(LEISURELY_CALLS),
                 seats: Seats::default(),

@@ -271,6 +271,25 @@ fn an_older_one_takes_its_place_whenever_it_starts() {
     assert_ended(&engine, &warden, &younger, "over-max");
 }
 
+/// So does one that comes under another rule's `max` by a new name.
+#[test]
+fn an_older_one_takes_its_place_under_the_rule_of_its_new_name() {
+    let engine = engine();
+    let named = |name: &str| {
+        let rule = rule(&format!("container = \"{name}-*\"\nmax = 1"));
+        rule.replace("rule = \"good\"", &format!("rule = \"{name}\""))
+    };
+    let list = named("a") + &named("b").replace("version = 1\n", "");
+    let warden = warden(&engine, &list);
+    let older = engine.run(&["--name=a-1"], "good:1", &[]);
+    let older = assert_allowed(&engine, &warden, &older, "a");
+    let younger = engine.run(&["--name=b-1"], "good:1", &[]);
+    assert_allowed(&engine, &warden, &younger, "b");
+    engine.docker_ok(&["rename", &older.id, "b-2"]);
+    assert_ended(&engine, &warden, &younger, "over-max");
+    engine.assert_same(&[older]);
+}
+
 #[test]
 fn each_takes_the_first_rule_with_room() {
     let engine = engine();

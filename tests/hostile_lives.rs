@@ -93,6 +93,39 @@ fn a_list_that_was_begun_before_an_end_brings_nobody_back() {
     assert_eq!(verdicts.collect::<Vec<_>>(), ["allowed", "denied"]);
 }
 
+/// Such a list shows it dead, and it keeps its place all the same.
+#[test]
+fn a_list_that_was_begun_before_a_start_takes_nobody_s_place() {
+    let fake = Scripted::start();
+    let (older, younger) = (numbered(1), numbered(2));
+    let mut dead = listed(&older, "good:1");
+    dead["State"] = json!("exited");
+    fake.world().containers.insert(older.clone(), dead);
+    let warden = fake.builder(&format!("{LIST}max = 1\n"), "10s");
+    let warden = warden.subcommand("controller").start();
+    warden.wait_ready();
+    fake.world().list_pause = SOON / 10;
+    let before = fake.world().listed;
+    eventually("a list is begun", SOON, || fake.world().listed > before);
+    let swept = || warden.metric("dockwarden_last_sweep_timestamp_seconds");
+    let swept_before = swept();
+    fake.begin(&older, "good:1");
+    warden.wait_for_verdict(&older, "allowed");
+    assert_eq!(
+        fake.world().listed_slowly,
+        0,
+        "the list is still being told"
+    );
+    fake.world().list_pause = std::time::Duration::ZERO;
+    eventually("it is judged by", SOON, || swept() > swept_before);
+    let listed = fake.world().listed;
+    fake.begin(&younger, "good:1");
+    fake.wait_for_kill(&younger);
+    assert_eq!(fake.world().listed, listed, "no other list has helped");
+    warden.wait_for_verdict(&younger, "denied");
+    assert!(!fake.killed().contains(&older));
+}
+
 /// Whoever was stopped for minutes hears then of execs that the engine itself has forgotten.
 #[test]
 fn an_exec_of_long_ago_is_let_go() {

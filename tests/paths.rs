@@ -225,8 +225,13 @@ fn the_gate_meets_every_start() {
     ends.retain(|one| one["container_id"] == *id && !one["outcome"].is_null());
     let met = ends.iter().filter(|one| one["outcome"] == "never-ran");
     assert!(met.count() > 1, "it is met again: {ends:?}");
-    let (passing, is_started) = meet_at_the_gate(&engine, &own, &["--rm"]);
+    let powers = ["--rm", "--network=host"];
+    let (passing, is_started) = meet_at_the_gate(&engine, &own, &powers);
     assert!(!is_started);
+    let (stays, _) = meet_at_the_gate(&engine, &own, &powers[1..]);
+    // Nobody had to ask for them, and whoever allows it will have to grant them.
+    let powers = end_of(&own, &stays)["powers"].to_string();
+    assert!(powers.contains("host-network"), "{powers}");
     assert_eq!(end_of(&own, &passing)["path"], "gate");
 }
 

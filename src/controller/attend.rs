@@ -12,9 +12,9 @@ use super::Context;
 use super::end::first_process;
 use super::history::History;
 use super::outcome::{Extra, INSPECT};
-use super::slots::Slot;
+use super::slots::{Slot, Slots};
 use super::subject::Subject;
-use crate::allowlist::{Action, Mode, Question, Verdict};
+use crate::allowlist::{Mode, Question, Verdict};
 use crate::backoff::Backoff;
 use crate::container::{Container, State};
 use crate::decide::{Policy, Step, decide};
@@ -49,13 +49,14 @@ pub(super) async fn attend(
     let is_slow = AtomicBool::default();
     loop {
         let turn = turn(&context, &subject, &is_slow).await;
-        if turn.is_none() && context.shutdown.is_cancelled() && subject.heard().has_time() {
-            subject.heard().mark = None;
-            return history;
-        }
         let (mark, starts) = {
             let mut heard = subject.heard();
-            (heard.mark.take(), heard.starts)
+            let is_dropped = turn.is_none() && heard.has_time() && context.shutdown.is_cancelled();
+            let mark = heard.mark.take();
+            if is_dropped {
+                return history;
+            }
+            (mark, heard.starts)
         };
         let mut listed = None;
         if let Some(mark) = mark {
@@ -63,9 +64,9 @@ pub(super) async fn attend(
             if is_settled || mark.trigger != Trigger::Sweep {
                 (trigger, arrived) = (mark.trigger, mark.arrived);
             }
-            // A list that was begun before its end may show it alive.
-            let is_newer = history.settled_at < Some(mark.arrived);
-            listed = mark.listed.filter(|_| is_newer).map(|listed| *listed);
+            // A list that was begun before its start may show it dead, and one before its end alive.
+            let is_over = history.is_newer_than(mark.arrived);
+            listed = mark.listed.filter(|_| !is_over).map(|listed| *listed);
             backoff.reset();
         }
         let mut attendance = Attendance {
@@ -154,7 +155,12 @@ impl Attendance<'_> {
         if let Some(shot) = shot {
             return Box::pin(self.follow_up(shot, deaths, backoff)).await;
         }
-        let is_leisurely = self.trigger == Trigger::Sweep && listed.is_some();
+        let is_leisurely = listed
+            .as_ref()
+            .is_some_and(|listed| match listed.state.is_live() {
+                true => self.trigger == Trigger::Sweep,
+                false => !self.trigger.is_event(),
+            });
         let subject = self.subject;
         let looked = match is_leisurely {
             // Whatever happens to it is not kept waiting by a look that found no reason of its own.
@@ -395,8 +401,7 @@ impl Attendance<'_> {
             let heard = self.subject.heard();
             heard.starts > heard.settled && !heard.is_down
         };
-        let is_killed = self.enforcement.mode == Mode::Enforce
-            && matches!(list.action, Action::Kill | Action::Remove);
+        let is_killed = self.enforcement.mode == Mode::Enforce && list.action.is_by_signal();
         // What was pushed or pulled since may prove its content.
         if !is_first || !is_alive || !is_killed || list.has_pins() || self.history.failures > 0 {
             return None;
@@ -410,20 +415,17 @@ impl Attendance<'_> {
     /// The container as it is now. What a full list showed is good enough for leaving it alone.
     async fn look(&mut self, listed: Option<Container>) -> Result<Option<Container>, EngineError> {
         let engine = self.context.engine.as_ref();
+        let slots = slots_for(self.context, self.trigger, listed.as_ref());
         let enforcement = &self.enforcement;
         let surroundings = &enforcement.surroundings;
         let memory = &mut self.history.memory;
         let asker = |container: &Container| ask(enforcement, container);
         if let Some(listed) = listed {
-            let slots = match listed.state.is_live() {
-                true => &self.context.looks,
-                false => &self.context.leisure,
-            };
             let call = || look::complete(engine, listed, memory, surroundings, &asker);
             let container = slots.call(&self.subject.hung, call).await?;
             if let Some(mut container) = container {
                 let memory = &mut self.history.memory;
-                let refreshed = self.context.looks.call(&self.subject.hung, || {
+                let refreshed = slots.call(&self.subject.hung, || {
                     look::refresh(engine, &mut container, memory, surroundings)
                 });
                 refreshed.await?;
@@ -434,7 +436,7 @@ impl Attendance<'_> {
         }
         let memory = &mut self.history.memory;
         let knew_image = memory.knows_image();
-        let looked = self.context.looks.call(&self.subject.hung, || {
+        let looked = slots.call(&self.subject.hung, || {
             look::look(engine, &self.subject.id, memory, surroundings, &asker)
         });
         let Some(mut container) = looked.await? else {
@@ -450,7 +452,7 @@ impl Attendance<'_> {
                 memory.learn_digests(engine, &container).await?;
                 look::complete(engine, container, memory, surroundings, &asker).await
             };
-            let Some(completed) = self.context.looks.call(&self.subject.hung, call).await? else {
+            let Some(completed) = slots.call(&self.subject.hung, call).await? else {
                 return Ok(None);
             };
             container = completed;
@@ -458,12 +460,25 @@ impl Attendance<'_> {
         // What is denied by what is known is not kept waiting.
         if container.state.is_live() && !is_denied(&container) {
             let memory = &mut self.history.memory;
-            let refreshed = self.context.looks.call(&self.subject.hung, || {
+            let refreshed = slots.call(&self.subject.hung, || {
                 look::refresh(engine, &mut container, memory, surroundings)
             });
             refreshed.await?;
         }
         Ok(Some(container))
+    }
+}
+
+/// Where looks wait for their turn: none at what runs waits for one at what does not.
+pub(super) fn slots_for<'a>(
+    context: &'a Context,
+    trigger: Trigger,
+    listed: Option<&Container>,
+) -> &'a Slots {
+    match (trigger, listed) {
+        (Trigger::Create, _) => &context.creations,
+        (_, Some(listed)) if !listed.state.is_live() => &context.leisure,
+        _ => &context.looks,
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Context;
 use super::attend::{Attendance, Next, judge};
 use super::outcome::{End, Extra};
-use super::subject::Subject;
+use super::subject::{Heard, Subject};
 use crate::allowlist::{Action, Reason, Verdict};
 use crate::backoff::Backoff;
 use crate::container::{Container, ContainerId, State};
@@ -75,7 +75,7 @@ impl Attendance<'_> {
         };
         let judged_by = self.enforcement.clone();
         let mut is_to_signal = context.is_sharing_pids()
-            && matches!(action, Action::Kill | Action::Remove)
+            && action.is_by_signal()
             && matches!(container.state, State::Running | State::Unknown);
         let must_ask = matches!(
             verdict.reason(),
@@ -88,8 +88,9 @@ impl Attendance<'_> {
             self.shot = is_sent.then_some(Path::Pid);
             is_to_signal = false;
         }
+        let is_signalled = self.shot == Some(Path::Pid);
         let (pid, shot, starts) = (self.pid, self.shot, self.starts);
-        let call = context.slots.call(&subject.hung, async || {
+        let ending = async || {
             // The wait for a slot may have outlived the verdict.
             let is_outdated = !context.enforcement.borrow().judges_as(&judged_by);
             let is_over = || {
@@ -149,7 +150,20 @@ impl Attendance<'_> {
             };
             let shown = confirm(context, subject, action, acted, deaths).await?;
             Ok::<_, Failure>(Some((shown, path)))
-        });
+        };
+        let call = async {
+            let is_revived =
+                |heard: &Heard| is_signalled && heard.deaths > deaths && heard.starts > starts;
+            let slot = tokio::select! {
+                slot = context.slots.slot(&subject.hung) => slot,
+                // What was signalled is over, and the life that follows is looked at by itself.
+                () = subject.wait_until(is_revived) => {
+                    let end = End { outcome: Outcome::Done, is_frozen: false };
+                    return Ok(Some((Shown::End(end), Path::Pid)));
+                }
+            };
+            slot.call(Box::pin(ending())).await
+        };
         let mut call = std::pin::pin!(call);
         let in_time = tokio::select! {
             biased;

@@ -17,9 +17,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use super::attend::Attendance;
+use super::attend::{Attendance, slots_for};
 use super::shot::Shot;
-use crate::allowlist::{Action, Mode, Verdict};
+use crate::allowlist::{Mode, Verdict};
 use crate::container::{Container, ContainerId};
 use crate::look::{self, Memory};
 use crate::processes::{self, NotKilled, TaskCreated};
@@ -117,10 +117,13 @@ impl Gate {
         let (verdict, enforcement) = {
             let enforcement = self.context.enforcement.borrow();
             let list = &enforcement.in_force.list;
-            let is_ended_by_a_signal = matches!(list.action, Action::Kill | Action::Remove);
             let is_own = enforcement.surroundings.own.contains(&task.id);
             let is_enforced = enforcement.enforcing && enforcement.mode == Mode::Enforce;
-            if !is_enforced || !is_ended_by_a_signal || is_own || !self.context.is_sharing_pids() {
+            if !is_enforced
+                || !list.action.is_by_signal()
+                || is_own
+                || !self.context.is_sharing_pids()
+            {
                 return;
             }
             let verdict = list.judge_at_create(container, Timestamp::now());
@@ -168,10 +171,7 @@ impl Attendance<'_> {
         }
         let engine = context.engine.as_ref();
         let surroundings = &self.enforcement.surroundings;
-        let slots = match self.trigger {
-            Trigger::Create => &context.looks,
-            _ => &context.leisure,
-        };
+        let slots = slots_for(context, self.trigger, Some(container));
         let memory = &mut self.history.memory;
         let listed = container.clone();
         let asker = |container: &Container| list.question_at_create(container, Timestamp::now());

@@ -84,11 +84,8 @@ impl History {
             return true;
         }
         if !container.state.is_live() {
-            // A list that is older than the last look says nothing about the life seen then.
-            if self
-                .looked_at
-                .is_none_or(|looked_at| looked_at < listed_since)
-            {
+            // Such a list says nothing about the life seen then.
+            if !self.is_newer_than(listed_since) {
                 self.life_is_over();
                 self.memory.begin_life();
             }
@@ -120,6 +117,11 @@ impl History {
             (Step::Report, _) => !self.is_on_record(reason, Some(Outcome::AuditOnly), &list.hash),
             (Step::End(_), _) => true,
         }
+    }
+
+    /// Whether it was looked at, or its end put on record, since a list was begun: that shows then what is over.
+    pub(super) fn is_newer_than(&self, listed_since: Instant) -> bool {
+        self.looked_at.max(self.settled_at) >= Some(listed_since)
     }
 
     /// Whether the gate may have to be told of one that does not run.

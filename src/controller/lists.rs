@@ -268,12 +268,11 @@ impl Controller {
     fn judge_all_again(&mut self, trigger: Trigger) {
         self.sweep_trigger = trigger;
         self.relist.request();
-        for tracked in self
-            .tracked
-            .values()
-            .filter(|tracked| tracked.history.is_none())
-        {
-            tracked.subject.mark(trigger, Instant::now(), None);
+        for tracked in self.tracked.values() {
+            // What waits for its turn is judged by what is in force then.
+            if tracked.history.is_none() && !tracked.subject.heard().has_time() {
+                tracked.subject.mark(trigger, Instant::now(), None);
+            }
         }
     }
 

@@ -50,6 +50,16 @@ pub(super) struct Extra {
     pub(super) reaction: Option<Duration>,
 }
 
+/// A container as it goes on record: with the powers that nobody had to ask for, where an inspection tells them.
+pub(super) fn with_powers(container: &Container, inspection: &Inspection) -> Container {
+    let is_known = inspection.created_at.is_some();
+    let told = is_known.then(|| inspection.powers.clone());
+    Container {
+        powers: container.powers.clone().or(told),
+        ..container.clone()
+    }
+}
+
 impl Attendance<'_> {
     /// Its end is put on record whenever it comes.
     pub(super) fn remember_unended(&mut self, container: &Container, verdict: &Verdict) {
@@ -109,10 +119,16 @@ impl Attendance<'_> {
         let inspect = || engine.inspect(&self.subject.id);
         let call = self.context.slots.call(&self.subject.hung, inspect);
         let (inspection, begun) = match tokio::time::timeout(INSPECT, call).await {
-            Ok(Ok(inspection)) => {
+            Ok(Ok(mut inspection)) => {
                 let begun = inspection.started_at;
                 // The start of one that ran before we listened is never told.
                 let is_told = begun > self.context.began.get().copied();
+                if is_death_heard && !self.subject.heard().is_down {
+                    // It has started again since: these are that life's.
+                    inspection.started_at = None;
+                    inspection.finished_at = None;
+                    inspection.exit_code = None;
+                }
                 (inspection, begun.filter(|_| is_told))
             }
             // It starts no more: whatever start is told yet was this one's.
@@ -135,12 +151,8 @@ impl Attendance<'_> {
             true => None,
             false => span(inspection.started_at, inspection.finished_at).or(heard),
         };
-        let mut container = container.clone();
         let is_known = inspection.created_at.is_some();
-        if container.powers.is_none() && is_known {
-            container.powers = Some(inspection.powers);
-        }
-        let container = &container;
+        let container = &with_powers(container, &inspection);
         let extra = Extra {
             action: Some(action),
             restart_policy: policy.map(|policy| policy.to_string()),

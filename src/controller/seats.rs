@@ -80,8 +80,8 @@ impl Seats {
             self.vacate(&container.id);
             return verdict;
         }
-        let seat = self.lock().insert(container.id.clone(), container.clone());
-        let is_new = seat.is_none();
+        let over_before = self.over(list, now);
+        self.lock().insert(container.id.clone(), container.clone());
         loop {
             let (found, before) = self.find(list, container, now);
             let Some(found) = found else {
@@ -89,13 +89,15 @@ impl Seats {
                 return verdict;
             };
             if !found.is_denied() {
-                if is_new && !self.over(list, now).is_empty() {
+                let mut over = self.over(list, now).into_keys();
+                if over.any(|id| !over_before.contains_key(&id)) {
                     self.displaced.notify_one();
                 }
                 return found;
             }
-            // Nothing is done on the strength of a reading that failed.
+            // Nothing is done on the strength of a reading that failed. With the next one it takes its place anew.
             let Some(dead) = gone_among(engine.as_ref(), &before).await else {
+                self.vacate(&container.id);
                 return Verdict::Unknown;
             };
             if dead.is_empty() {

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::attend::{Attendance, Next};
-use super::outcome::Extra;
+use super::outcome::{Extra, with_powers};
 use super::subject::span;
 use crate::allowlist::{Action, Verdict};
 use crate::backoff::Backoff;
@@ -110,6 +110,7 @@ impl Attendance<'_> {
     ) {
         let action = self.enforcement.in_force.list.action;
         let inspection = inspection.unwrap_or_default();
+        let container = &with_powers(container, &inspection);
         let policy = inspection.restart_policy;
         let has_run = outcome != Outcome::NeverRan;
         let mut extra = Extra {

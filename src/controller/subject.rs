@@ -250,18 +250,18 @@ impl Subject {
 }
 
 impl Heard {
-    /// Whether something happened to the container. Another sweep is no reason to hurry: it would begin the
-    /// same again.
+    /// Whether something happened to the container. Another sweep is no reason to hurry, nor another list where it
+    /// does not run: it would begin the same again.
     pub(super) fn is_urgent(&self) -> bool {
         let mark = self.mark.as_ref();
-        mark.is_some_and(|mark| mark.trigger != Trigger::Sweep)
+        mark.is_some_and(|mark| mark.trigger != Trigger::Sweep) && !self.has_time()
     }
 
     /// Whether it is only looked at because it was listed, and does not run.
     pub(super) fn has_time(&self) -> bool {
         let listed = |mark: &Mark| Some((mark.trigger, mark.listed.as_ref()?.state));
         let listed = self.mark.as_ref().and_then(listed);
-        listed.is_some_and(|(trigger, state)| trigger == Trigger::Sweep && !state.is_live())
+        listed.is_some_and(|(trigger, state)| !trigger.is_event() && !state.is_live())
     }
 
     /// Of the life that was ended, what was not told yet will be, and is of no other: its death, and its
@@ -350,9 +350,17 @@ mod tests {
             let listed = heard.mark.as_ref()?.listed.as_ref();
             listed.map(|listed| (listed.state, heard.has_time()))
         };
-        for (state_listed, has_time) in [(State::Exited, true), (State::Running, false)] {
-            subject.mark(Trigger::Sweep, Instant::now(), listed(state_listed));
-            assert_eq!(state(), Some((state_listed, has_time)));
+        for trigger in [
+            Trigger::Sweep,
+            Trigger::Reload,
+            Trigger::Expiry,
+            Trigger::Image,
+        ] {
+            subject.heard().mark = None;
+            for (state_listed, has_time) in [(State::Exited, true), (State::Running, false)] {
+                subject.mark(trigger, Instant::now(), listed(state_listed));
+                assert_eq!(state(), Some((state_listed, has_time)), "{trigger:?}");
+            }
         }
         subject.mark(Trigger::Rename, Instant::now(), None);
         assert_eq!(state(), None);

@@ -30,7 +30,7 @@ impl Controller {
         let now = Timestamp::now();
         let enforcement = self.context.enforcement.borrow().clone();
         self.sweeps += 1;
-        let over = self.take_seats(&listing, &enforcement, now);
+        let over = self.take_seats(&listing, &enforcement, now, listed_since);
         let connection = self.context.connection();
         let shares_pids = self.context.is_sharing_pids();
         let lists_nothing = listing.containers.is_empty();
@@ -90,6 +90,7 @@ impl Controller {
         listing: &Listing,
         enforcement: &Enforcement,
         now: Timestamp,
+        listed_since: Instant,
     ) -> BTreeMap<ContainerId, Verdict> {
         let list = &enforcement.in_force.list;
         if !list.has_max() {
@@ -97,6 +98,9 @@ impl Controller {
         }
         let known = listing.containers.iter().filter_map(|container| {
             let history = self.tracked.get_mut(&container.id)?.history.as_mut()?;
+            if history.is_newer_than(listed_since) {
+                return None;
+            }
             let mut container = container.clone();
             history.memory.recall(&mut container);
             let is_own = enforcement.surroundings.own.contains(&container.id);

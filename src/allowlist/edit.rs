@@ -113,7 +113,7 @@ fn changed_keys(
 }
 
 /// By what a rule may know its image: a name, or else the content.
-fn name_of_image(container: &Container) -> Option<&str> {
+pub(super) fn name_of_image(container: &Container) -> Option<&str> {
     let name = container.names_of_image().next();
     name.or(container.image_id.as_deref())
         .filter(|name| ImagePattern::parse(name).is_ok())

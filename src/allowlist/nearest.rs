@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::edit::name_of_image;
 use super::index::Candidates;
 use super::matching::{Facts, ImageMatch, label_fits};
 use super::{Allowlist, Key, Reason, Rule, Verdict, explain};
@@ -186,7 +187,7 @@ pub(super) fn is_grant(power: &Power) -> bool {
 
 /// The rule that would allow it, as no other is near.
 fn no_rule(list: &Allowlist, container: &Container) -> String {
-    let Some(image) = container.names_of_image().next() else {
+    let Some(image) = name_of_image(container) else {
         return "no rule matches".to_owned();
     };
     let image = explain::shortened(image);

@@ -216,6 +216,26 @@ fn a_death_behind_a_kill_that_hangs_is_not_claimed() {
     }
 }
 
+/// Who pauses what is just being killed has it wait for nothing: the engine's kill knows of no pause after it.
+#[test]
+fn one_that_is_paused_behind_its_kill_is_killed_again() {
+    let fake = Scripted::start();
+    let warden = fake.warden(LIST, "1h");
+    let id = numbered(1);
+    fake.world().kills.insert(id.clone(), vec![Kill::Hangs]);
+    fake.begin(&id, "evil:1");
+    fake.wait_for_kill(&id);
+    fake.say(event("kill", &id).as_bytes());
+    fake.world().containers.get_mut(&id).unwrap()["State"] = json!("paused");
+    eventually("its end is on record", SOON * 2, || {
+        let mut records = warden.records_of(&id).into_iter();
+        records.any(|one| one["outcome"] == "done")
+    });
+    let records = warden.records_of(&id);
+    assert_eq!(records.len(), 1, "no escape: {records:#?}");
+    assert_eq!(fake.world().killed.len(), 2);
+}
+
 #[test]
 fn one_that_cannot_be_killed_holds_up_none_of_twenty() {
     let fake = Scripted::start();

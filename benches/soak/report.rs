@@ -192,7 +192,14 @@ fn compare(sums: &mut Sums, kept: &Kept, id: &str, container: &Container, record
     let heard = events.iter().filter(|(_, exit)| exit.is_none()).count();
     let starts = heard.max(usize::from(container.is_sure));
     sums.forbidden += starts;
-    sums.escaped += usize::from(container.has_escaped);
+    if container.has_escaped {
+        sums.escaped += 1;
+        let (name, signals) = (&container.name, kept.signals.get(id));
+        let what = format!(
+            "{name} ({id}) escaped: events {events:?}, signals {signals:?}, on record {records:#?}"
+        );
+        sums.wrong.push(what);
+    }
 
     let over: Vec<&Value> = records
         .iter()

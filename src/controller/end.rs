@@ -1,5 +1,6 @@
 //! Ending a denied container. `outcome.rs` puts on record what became of it.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -21,6 +22,8 @@ pub(super) const ESCAPED: Duration = Duration::from_secs(10);
 const CONFIRM: Duration = Duration::from_secs(10);
 /// How long a record waits for the event of the death that it is about, and for the call's answer behind it.
 pub(super) const LATE_DEATH: Duration = Duration::from_secs(1);
+/// When one whose end takes long is looked at: whether it was paused before a signal reached it.
+const FROZEN: Duration = Duration::from_millis(250);
 /// How long the engine's own kill waits for the number of a process.
 const FIRST_PROCESS: Duration = Duration::from_millis(50);
 
@@ -133,6 +136,7 @@ impl Attendance<'_> {
                 // What was signalled is put on record, and nothing more is done to it.
                 () = std::future::ready(()), if is_outdated => Acted::Done,
                 acted = context.engine.act(&subject.id, act) => acted?,
+                never = thaw(context, subject, action) => match never {},
                 // A call may hang on what is over.
                 () = overtaken => {
                     let heard = subject.heard();
@@ -201,6 +205,23 @@ impl Attendance<'_> {
                 self.remember_unended(container, verdict);
                 Next::After(backoff.delay())
             }
+        }
+    }
+}
+
+/// What is paused before a signal has reached it dies when it goes on, and a kill that was sent before that waits
+/// for it in vain: Docker 20.10 for 12 seconds. Another kill has it go on.
+async fn thaw(context: &Context, subject: &Subject, action: Action) -> Infallible {
+    if !action.is_by_signal() {
+        return std::future::pending().await;
+    }
+    let mut backoff = Backoff::new(FROZEN, FROZEN * 4);
+    loop {
+        tokio::time::sleep(backoff.delay()).await;
+        let looked = context.engine.look(&subject.id).await;
+        if matches!(looked, Ok(Some(container)) if container.state == State::Paused) {
+            // The call that waits tells what came of it.
+            let _ = context.engine.act(&subject.id, Act::Kill).await;
         }
     }
 }

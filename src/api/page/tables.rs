@@ -65,7 +65,7 @@ fn row(view: &View, file: &Path) -> Markup {
                 } @else {
                     @if let Some(reason) = view.reason { (reason.as_str()) }
                     @if let Some(detail) = &view.detail { br; span.quiet { (detail) } }
-                    @if let Some(edit) = &view.edit { (edit_of(edit, file)) }
+                    @if let Some(edit) = &view.edit { (edit_of(edit, view.rule.as_deref(), file)) }
                 }
             }
         }
@@ -121,10 +121,17 @@ fn edit(record: &Record, list: &Allowlist, now: Timestamp) -> Option<String> {
     is_same.then(|| list.edit(&container, &verdict, now))?
 }
 
-/// What to write, and where.
-fn edit_of(edit: &str, file: &Path) -> Markup {
+/// What to write, and where: a rule of its own, or keys of the nearest one.
+fn edit_of(edit: &str, rule: Option<&str>, file: &Path) -> Markup {
     html! {
-        p.quiet { "To allow it, in " a href="#list" title=(file.display()) { (file_name(file)) } ":" }
+        p.quiet {
+            "If you trust it, "
+            @match rule {
+                Some(rule) => { "set in rule " code { (rule) } " of " }
+                None => "add to ",
+            }
+            a href="#list" title=(file.display()) { (file_name(file)) } ":"
+        }
         pre.edit { (edit) }
     }
 }
@@ -140,7 +147,7 @@ fn record_row(record: &Record, edit: Option<&str>, file: &Path) -> Markup {
             td data-label="Why" {
                 @if let Some(reason) = record.reason { (reason.as_str()) }
                 @if let Some(detail) = &record.detail { br; span.quiet { (detail) } }
-                @if let Some(edit) = edit { (edit_of(edit, file)) }
+                @if let Some(edit) = edit { (edit_of(edit, record.rule.as_deref(), file)) }
             }
             td.word.(outcome) data-label="Outcome" { (outcome) }
             td data-label="Lived" data-sort=[&lived] { @if let Some(lived) = &lived { (lived) " ms" } }

@@ -180,8 +180,7 @@ async fn answer(access: &Access, mut request: Request, next: Next) -> Response {
 mod tests {
     use axum::body::Body;
     use axum::routing::get;
-    use hyper::service::Service;
-    use hyper_util::service::TowerToHyperService;
+    use tower::ServiceExt;
 
     use super::*;
 
@@ -230,11 +229,11 @@ mod tests {
         let router = Router::new()
             .route("/hangs", get(std::future::pending::<()>))
             .route("/panics", get(defect));
-        let service = TowerToHyperService::new(guard(router, access(None)));
+        let router = guard(router, access(None));
         for (path, status, retry_after) in [("/hangs", 503, Some("2")), ("/panics", 500, None)] {
             let begun = tokio::time::Instant::now();
             let request = Request::get(path).body(Body::empty()).expect("a request");
-            let response = service.call(request).await.expect("an answer");
+            let response = router.clone().oneshot(request).await.expect("an answer");
             assert_eq!(response.status().as_u16(), status, "{path}");
             assert!(begun.elapsed() < LONGEST * 2, "{path}");
             let said =

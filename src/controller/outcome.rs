@@ -77,7 +77,7 @@ impl Attendance<'_> {
         &mut self,
         container: &Container,
         verdict: &Verdict,
-        (action, path): (Action, Path),
+        (action, mut path): (Action, Path),
         end: End,
         reaction: Duration,
     ) {
@@ -146,6 +146,9 @@ impl Attendance<'_> {
         {
             outcome = Outcome::EndedItself;
         }
+        if !is_frozen && self.take_shot_before(inspection.finished_at) {
+            (outcome, path) = (Outcome::Done, Path::Gate);
+        }
         let heard = self.subject.heard().lived();
         let lived = match is_frozen {
             true => None,
@@ -190,6 +193,16 @@ impl Attendance<'_> {
                 Box::pin(self.prepare(&ended, verdict)).await;
             }
         }
+    }
+
+    /// Whether the gate has shot it meanwhile, in the life that ended then. Its word comes by another way than the
+    /// engine's of the start, which may have been looked at first.
+    fn take_shot_before(&self, finished_at: Option<Timestamp>) -> bool {
+        let shots = &mut self.subject.heard().shots;
+        let is_of_it = shots
+            .front()
+            .is_some_and(|shot| Some(shot.at) <= finished_at);
+        is_of_it && shots.pop_front().is_some()
     }
 
     /// Whether it had ended by itself when the engine did as told: that takes a signal for what has just
@@ -310,6 +323,10 @@ impl Attendance<'_> {
                 ..Extra::default()
             };
             let outcome = Some(self.who_ended_it().await);
+            if !self.subject.heard().shots.is_empty() {
+                // It was the gate, and that is put on record with its shot.
+                return;
+            }
             self.record(&container, &verdict, outcome, extra).await;
         }
         self.settle_life();

@@ -169,7 +169,8 @@ mod tests {
         }
         let mut heard = vec![1];
         while heard.len() < MANY {
-            let some = feed.next().await.expect("readable");
+            let some = tokio::time::timeout(LOOK * 100, feed.next()).await;
+            let some = some.expect("all of it").expect("readable");
             assert!(some.len() <= AT_ONCE);
             heard.extend(some.iter().map(|record| record.seq));
         }

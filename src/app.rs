@@ -136,7 +136,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         daemon.notify()?;
     }
     let state = begin::open_state(&daemon.settings)?;
-    let accepted = state.as_deref().and_then(begin::last_accepted);
+    let accepted = begin::last_accepted(&daemon.settings, &first);
     let (audit_only, now) = (daemon.settings.audit_only, jiff::Timestamp::now());
     let beginning = Beginning::of(first, accepted, audit_only, now)?;
     daemon.happened(daemon.life(Life::Started, None, None));

@@ -21,6 +21,7 @@ mod schema;
 mod table;
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
@@ -178,29 +179,41 @@ pub fn main() -> ExitCode {
             }));
         }
     };
-    let answer = runtime.block_on(async {
-        match command {
-            Command::Run(arguments) => daemon::run(Role::Run, arguments).await,
-            Command::Controller(arguments) => daemon::run(Role::Controller, arguments).await,
-            Command::Api(arguments) => daemon::run(Role::Api, arguments).await,
-            Command::Check(arguments) => check::run(&arguments).await,
-            Command::Explain(arguments) => explain::run(&arguments).await,
-            Command::Diff(arguments) => diff::run(&arguments).await,
-            Command::Learn(arguments) => learn::run(&arguments).await,
-            Command::Pin(arguments) => pin::run(&arguments).await,
-            Command::Restore(arguments) => restore::run(&arguments).await,
-            Command::Ps(arguments) => ps::run(&arguments).await,
-            Command::Canary(arguments) => canary::run(&arguments).await,
-            Command::Schema => schema::run(),
-            Command::Healthcheck(arguments) => healthcheck::run(&arguments).await,
-            Command::NotifyTest(arguments) => notify::run(&arguments).await,
-            Command::Completions(arguments) => Ok(completions::run(&arguments)),
-            Command::Manual(arguments) => manual::run(&arguments),
-        }
-    });
+    let answer = guarded(|| runtime.block_on(run(command)));
     // Nothing that still hangs may keep the process.
     runtime.shutdown_background();
     end(answer)
+}
+
+async fn run(command: Command) -> Answer {
+    match command {
+        Command::Run(arguments) => daemon::run(Role::Run, arguments).await,
+        Command::Controller(arguments) => daemon::run(Role::Controller, arguments).await,
+        Command::Api(arguments) => daemon::run(Role::Api, arguments).await,
+        Command::Check(arguments) => check::run(&arguments).await,
+        Command::Explain(arguments) => explain::run(&arguments).await,
+        Command::Diff(arguments) => diff::run(&arguments).await,
+        Command::Learn(arguments) => learn::run(&arguments).await,
+        Command::Pin(arguments) => pin::run(&arguments).await,
+        Command::Restore(arguments) => restore::run(&arguments).await,
+        Command::Ps(arguments) => ps::run(&arguments).await,
+        Command::Canary(arguments) => canary::run(&arguments).await,
+        Command::Schema => schema::run(),
+        Command::Healthcheck(arguments) => healthcheck::run(&arguments).await,
+        Command::NotifyTest(arguments) => notify::run(&arguments).await,
+        Command::Completions(arguments) => Ok(completions::run(&arguments)),
+        Command::Manual(arguments) => manual::run(&arguments),
+    }
+}
+
+/// A panic is an internal error like any other: what it says is told by Rust's own hook.
+fn guarded(run: impl FnOnce() -> Answer) -> Answer {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        Err(Failure {
+            code: INTERNAL,
+            message: "that was a defect: please report it".to_owned(),
+        })
+    })
 }
 
 fn end(answer: Answer) -> ExitCode {
@@ -236,5 +249,12 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_panic_is_an_internal_error() {
+        let code = |answer: Answer| answer.map_err(|failure| failure.code);
+        assert_eq!(code(guarded(|| panic!("a defect"))), Err(70));
+        assert_eq!(code(guarded(|| Ok(NO))), Ok(NO));
     }
 }

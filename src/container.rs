@@ -165,6 +165,8 @@ pub struct Container {
     pub id: ContainerId,
     /// Its name without the leading slash; never an alias from `--link`.
     pub name: Option<String>,
+    /// The list does not tell it: links by others made its names too long to be read.
+    pub name_is_open: bool,
     /// What it was created from, as typed; `sha256:…` in a list once that name means another image.
     pub image: Option<String>,
     /// The full id of its image; empty for a container without an image.
@@ -175,6 +177,8 @@ pub struct Container {
     pub ancestors: Option<Vec<Ancestor>>,
     /// What it can do beyond an ordinary container; `None`: not inspected yet.
     pub powers: Option<BTreeSet<Power>>,
+    /// There may be more of those: what it joins, or its paths lead to, is not known yet.
+    pub may_do_more: bool,
     /// Whether its entrypoint and command are its image's own; `None`: not compared yet.
     pub runs_image_command: Option<bool>,
     /// The program of a foreign exec that was started in this life of it.
@@ -201,11 +205,13 @@ impl Container {
         Self {
             id,
             name: None,
+            name_is_open: false,
             image: None,
             image_id: None,
             image_names: None,
             ancestors: None,
             powers: None,
+            may_do_more: false,
             runs_image_command: None,
             foreign_exec: None,
             labels: None,
@@ -234,6 +240,11 @@ impl Container {
         // Without an image there is no name to ask for.
         let has_image = self.image_id.as_deref().is_some_and(|id| !id.is_empty());
         has_image && self.image_is_id() && self.image_names.is_none()
+    }
+
+    /// Whether something of what it can do is still to be asked for.
+    pub fn powers_are_open(&self) -> bool {
+        self.powers.is_none() || self.may_do_more
     }
 
     /// The names by which rules may know its image.
@@ -276,6 +287,19 @@ pub fn is_grouping_label(key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_of_orchestrators_group() {
+        for (key, expected) in [
+            ("com.docker.compose.project", true),
+            ("com.docker.swarm.service.name", true),
+            ("io.kubernetes.pod.namespace", true),
+            ("com.docker.swarmed", false),
+            ("my.io.kubernetes.pod", false),
+        ] {
+            assert_eq!(is_grouping_label(key), expected, "{key}");
+        }
+    }
 
     #[test]
     fn only_full_ids_are_ids() {

@@ -240,6 +240,9 @@ fn other_pins_and_none() {
         let learned = learn(&engine, &["--pin", pin], &list);
         assert!(learned.contains(image), "{pin}: {learned}");
         is_clean(&engine, &list);
+        let noted = text(&check(&engine, &list).stderr);
+        let is_noted = noted.contains("valid on this engine's store only");
+        assert_eq!(is_noted, image == with_id, "{pin}: {noted}");
     }
 }
 

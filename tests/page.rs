@@ -156,6 +156,12 @@ fn good(many: usize) -> Scripted {
 #[test]
 fn a_person_sees_what_stands_in_the_way() {
     let engine = good(6);
+    // The engine's sentence is as of its last reading, and stays so here.
+    let began = Timestamp::now() - SignedDuration::from_hours(5);
+    let aged = json!({"Status": "Up 2 minutes (healthy)", "StartedAt": began.to_string()});
+    for (key, value) in aged.as_object().unwrap() {
+        engine.world().containers.get_mut(&numbered(1)).unwrap()[key] = value.clone();
+    }
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().display().to_string();
     let in_days = |days: i64| {
@@ -177,6 +183,7 @@ fn a_person_sees_what_stands_in_the_way() {
     let browser = Browser::start();
     browser.open(&format!("http://{}/", api.address()));
     eventually("it is live", SOON, || browser.text("#live") == "live");
+    assert!(browser.text("#containers").contains("Up 5 hours (healthy)"));
     assert_eq!(browser.text(".banner"), "");
     let notes = browser.text("#banners");
     let told = soon.replace('T', " ").replace('Z', " UTC.");

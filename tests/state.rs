@@ -125,6 +125,47 @@ fn the_api_shows_the_controllers_truth_and_says_when_it_is_silent() {
 }
 
 #[test]
+fn an_api_that_starts_beside_a_bad_list_shows_the_controllers() {
+    let engine = engine();
+    let good = engine.run_life(&[], "good:1");
+    let Pair {
+        controller,
+        api,
+        state,
+    } = pair(&engine, GOOD, GOOD);
+    drop(api);
+    let start = || {
+        let api = Warden::on(&engine)
+            .subcommand("api")
+            .allowlist("version = 2");
+        let api = with_state(api, &state).start();
+        api.wait_ready();
+        eventually("the controller's verdict", SOON, || {
+            shown(&api, &good.id)["rule"] == "good"
+        });
+        api
+    };
+    let api = start();
+    eventually("the controller's truth", SOON, || {
+        let list = api.get_json("/allowlist");
+        api.get_json("/containers")["enforcing"] == true && list["error"].is_null()
+    });
+    drop(api);
+    // What is known of the controller's list holds without one, too.
+    controller.sigkill();
+    std::fs::remove_file(state.join("state.json")).unwrap();
+    let api = start();
+    let list = api.get_json("/allowlist");
+    assert!(list["error"]["message"].is_string(), "{list:#}");
+    assert_eq!(api.get_json("/containers")["enforcing"], false);
+    api.write_list_by_rename(BAD);
+    eventually("its own list counts", SOON, || {
+        shown(&api, &good.id)["verdict"] == "denied"
+    });
+    engine.assert_same(&[good]);
+}
+
+#[test]
 fn without_a_controller_the_api_judges_by_its_own_file() {
     let engine = engine();
     let good = engine.run_life(&[], "good:1");

@@ -113,10 +113,12 @@ pub(super) fn open_state(settings: &Settings) -> Result<Option<Arc<StateDirector
     Ok(Some(Arc::new(opened?)))
 }
 
-/// The list that was last in force. Where that can't be told any more, what is written is believed:
-/// else nothing would be enforced at all.
-pub(super) fn last_accepted(state: &StateDirectory) -> Option<Accepted> {
-    state::accepted(state.path()).unwrap_or_else(|error| {
+/// The list that was last in force, as far as it matters here: who enforces nothing shows the file where that is a
+/// list. Where it can't be told any more, what is written is believed: else nothing would be enforced at all.
+pub(super) fn last_accepted(settings: &Settings, file: &Candidate) -> Option<Accepted> {
+    let matters = settings.role.enforces() || file.is_err();
+    let directory = settings.state_dir.as_deref().filter(|_| matters)?;
+    state::accepted(directory).unwrap_or_else(|error| {
         tracing::error!(%error, "the list that was last in force can't be read; nothing is held back now");
         None
     })

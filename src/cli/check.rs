@@ -1,5 +1,6 @@
 //! `dockwarden check`: is this list valid, what is weak about it, and what would it end.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,9 +9,11 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::accept::accept;
-use super::one_shot::{self, Judged, ListArguments, SourceArguments, counted};
+use super::one_shot::{self, Judged, ListArguments, SourceArguments, counted, note};
 use super::table::{self, View};
 use super::{Answer, FINE, NO, Output, PrintArguments};
+use crate::allowlist::Allowlist;
+use crate::image::hash_of_repo_digest;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -47,6 +50,7 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
     // Whoever names what was saved wants it judged.
     let ended = if arguments.running || arguments.source.is_saved() {
         let judged = arguments.source.judged(&list).await?;
+        note_pinned_ids(&list.list, &judged);
         Some(
             judged
                 .into_iter()
@@ -95,4 +99,23 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
     let is_weak = arguments.strict && !warnings.is_empty();
     let would_end = ended.is_some_and(|ended| !ended.is_empty());
     Ok(if is_weak || would_end { NO } else { FINE })
+}
+
+/// Tells of pins that are ids of images here: another engine may know the same content by another one.
+fn note_pinned_ids(list: &Allowlist, judged: &[Judged]) {
+    let ids = judged.iter().filter_map(|Judged { container, .. }| {
+        let id = container.image_id.as_deref()?;
+        let mut names = container.image_names.as_ref()?.iter();
+        (!names.any(|name| hash_of_repo_digest(name) == Some(id))).then_some(id)
+    });
+    let ids: BTreeSet<_> = ids.collect();
+    for rule in list.rules.iter() {
+        let pins = rule.image.iter();
+        for pattern in pins.filter(|pattern| pattern.pin().is_some_and(|pin| ids.contains(pin))) {
+            note(&format!(
+                "rule `{}`: `{pattern}` is an image's id, valid on this engine's store only",
+                rule.name
+            ));
+        }
+    }
 }

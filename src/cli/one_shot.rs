@@ -9,7 +9,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::{BAD_USAGE, EngineArguments, Failure, NO_ENGINE, saved};
-use crate::allowlist::{Allowlist, Key, SIZE_MAX, Verdict};
+use crate::allowlist::{Allowlist, Key, Question, SIZE_MAX, Verdict};
 use crate::container::{Container, ContainerId};
 use crate::docker::Docker;
 use crate::engine::{Engine, EngineError, Listing};
@@ -110,9 +110,18 @@ impl SourceArguments {
     /// All containers with their verdicts; host by host, by name, and those without one last.
     pub(super) async fn judged(&self, list: &LoadedList) -> Result<Vec<Judged>, Failure> {
         let list = &list.list;
-        let seen = self
-            .see(&|container| list.question(container, Timestamp::now()))
-            .await?;
+        // Whether a pin is a repo digest of what has that id, too, is for `check` to tell.
+        let names_of_pinned = |container: &Container| {
+            let id = container.image_id.as_deref();
+            let mut images = list.rules.iter().flat_map(|rule| &rule.image);
+            let is_pinned = id.is_some() && images.any(|pattern| pattern.pin() == id);
+            (is_pinned && container.image_names.is_none()).then_some(Question::ImageNames)
+        };
+        let asker = |container: &Container| {
+            let open = list.question(container, Timestamp::now());
+            open.or_else(|| names_of_pinned(container))
+        };
+        let seen = self.see(&asker).await?;
         let judged: Vec<_> = seen.iter().flat_map(|seen| seen.judged(list)).collect();
         warn_of_unknown(&judged);
         Ok(judged)

@@ -7,6 +7,8 @@ const sorted = new Map();
 const here = location.origin + location.pathname + location.search;
 const copies = () => Array.from(document.querySelectorAll("button.copy"));
 let timer = null, fetching = false, again = false, took = 0;
+// The host's clock, by this one: what is counted here began there.
+let ahead = 0;
 
 function apply() {
   const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -63,12 +65,29 @@ function prepare() {
   apply();
 }
 
+function age(seconds) {
+  for (const [unit, length, most] of [["second", 1, 120], ["minute", 60, 120], ["hour", 3600, 48], ["day", 86400, Infinity]]) {
+    const count = Math.max(0, Math.floor(seconds / length));
+    if (count < most) return count + " " + unit + (count === 1 ? "" : "s");
+  }
+}
+
+// The engine's sentence is as old as its last reading.
+function countOn() {
+  const now = Date.now() + ahead;
+  for (const part of document.querySelectorAll("[data-since]")) {
+    const text = age((now - Date.parse(part.dataset.since)) / 1000);
+    if (part.textContent !== text) part.textContent = text;
+  }
+}
+
 async function refresh() {
   if (fetching) { again = true; return; }
   fetching = true;
   const begun = performance.now();
   try {
     const answer = await fetch(here, { headers: { accept: "text/html" }, cache: "no-store" });
+    ahead = Date.parse(answer.headers.get("date")) - Date.now() || 0;
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (!fresh.getElementById("containers")) throw new Error("not the page");
     const focused = document.activeElement?.closest("[data-live] th")?.cellIndex;
@@ -85,6 +104,7 @@ async function refresh() {
       }
     }
     if (changed) prepareOnce();
+    countOn();
     if (copy >= 0) copies()[copy]?.focus();
     if (part && focused !== undefined) {
       document.querySelectorAll("#" + part + " thead th")[focused]?.querySelector("button")?.focus();

@@ -52,7 +52,7 @@ fn row(view: &View, file: &Path) -> Markup {
             }
             td data-label="Status" {
                 (view.status)
-                @if let Some(text) = &view.status_text { br; span.quiet { (text) } }
+                @if let Some(text) = &view.status_text { br; span.quiet { (sentence(text, view.started_at)) } }
                 @if matches!(view.status, "created" | "exited" | "dead")
                     && let Some(ended) = view.last_decision.as_ref().and_then(LastDecision::end) {
                     br; span.quiet { "ended by dockwarden " span.when { (ended) } }
@@ -69,6 +69,17 @@ fn row(view: &View, file: &Path) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// The engine's sentence. How long it runs is as old in that as the last reading: with scripts it is counted on.
+fn sentence(text: &str, started_at: Option<Timestamp>) -> Markup {
+    match (text.strip_prefix("Up "), started_at) {
+        (Some(rest), Some(started_at)) => {
+            let (age, state) = rest.split_at(rest.find(" (").unwrap_or(rest.len()));
+            html! { "Up " span data-since=(started_at) { (age) } (state) }
+        }
+        _ => html! { (text) },
     }
 }
 

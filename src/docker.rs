@@ -14,7 +14,7 @@ mod powers;
 mod transport;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -128,19 +128,15 @@ impl Docker {
 
     /// What is ordinary on this engine.
     async fn defaults(&self) -> Result<EngineDefaults, EngineError> {
-        let known = {
-            let known = self.defaults.lock();
-            known.unwrap_or_else(PoisonError::into_inner).clone()
-        };
-        match known {
-            Some(defaults) => Ok(defaults),
-            None => {
-                self.info().await?;
-                let known = self.defaults.lock();
-                let known = known.unwrap_or_else(PoisonError::into_inner).clone();
-                Ok(known.unwrap_or_default())
-            }
+        if self.known_defaults().is_none() {
+            self.info().await?;
         }
+        let known = self.known_defaults().clone();
+        Ok(known.unwrap_or_default())
+    }
+
+    fn known_defaults(&self) -> MutexGuard<'_, Option<EngineDefaults>> {
+        self.defaults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a GET and returns the body of a success, which has to begin in time.
@@ -245,13 +241,22 @@ impl Docker {
 #[async_trait]
 impl Engine for Docker {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
-        let answer = match self.object("/info").await {
-            // A filtering proxy may hide this; what it tells beyond the version can be missed.
-            Err(EngineError::Refused { .. }) => self.object("/version").await?,
-            answer => answer?,
+        let (answer, is_whole) = match self.object("/info").await {
+            // A filtering proxy may hide this; what it tells beyond the version can be missed. A bad moment is another
+            // matter, as long as it is not known what is ordinary here.
+            Err(EngineError::Refused { status, .. })
+                if is_for_good(status) || self.known_defaults().is_some() =>
+            {
+                (self.object("/version").await?, false)
+            }
+            answer => (answer?, true),
         };
-        let defaults = answers::defaults(&answer, self.socket.clone());
-        *self.defaults.lock().unwrap_or_else(PoisonError::into_inner) = Some(defaults);
+        {
+            let mut known = self.known_defaults();
+            if is_whole || known.is_none() {
+                *known = Some(answers::defaults(&answer, self.socket.clone()));
+            }
+        }
         Ok(EngineInfo {
             has_same_pids: self.has_same_pids().await,
             ..answers::info(&answer)
@@ -502,6 +507,11 @@ fn unreachable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> En
         true => "no Docker engine here, its socket does not exist".into(),
         false => error,
     })
+}
+
+/// Whether a refusal is a rule of who refuses.
+fn is_for_good(status: u16) -> bool {
+    matches!(status, 400..500) && !matches!(status, 408 | 429)
 }
 
 fn unreadable(what: &str) -> EngineError {

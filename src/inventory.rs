@@ -387,7 +387,7 @@ async fn look_at(
         let Some(mut container) = looked else {
             return Ok(None);
         };
-        look::refresh(engine, &mut container, memory, surroundings).await?;
+        look::refresh(engine, &mut container, memory, surroundings, &asker).await?;
         if has_new_digests {
             memory.learn_digests(engine, &container).await?;
         }

@@ -18,7 +18,7 @@ use crate::engine::{Engine, EngineError, ImageFacts, Inspection};
 use crate::grant::Power;
 use crate::image;
 use crate::status::Surroundings;
-use powers::{guarded, powers};
+use powers::{add_joined, add_volumes, guard};
 
 /// How many images a chain of parents is followed through; overlay2 allows 128 layers.
 const PARENTS_MAX: usize = 256;
@@ -29,8 +29,10 @@ pub struct Memory {
     image: Option<String>,
     image_facts: Option<Arc<ImageFacts>>,
     inspection: Option<Arc<Inspection>>,
-    /// Its powers, those of joined containers and of volumes included.
-    powers: Option<BTreeSet<Power>>,
+    /// The powers that were found so far: its own, those of its volumes and those of joined containers.
+    powers: BTreeSet<Power>,
+    /// Those are all.
+    is_followed: bool,
     /// It was started since it was inspected.
     is_outdated: bool,
     /// The names of the containers that it joins, by id, as they were when first seen.
@@ -107,16 +109,37 @@ pub async fn complete(
     surroundings: &Surroundings,
     asker: Asker<'_>,
 ) -> Result<Option<Container>, EngineError> {
+    if container.name_is_open {
+        // It may have been renamed since.
+        memory.inspection = None;
+    }
     memory.recall(&mut container);
-    while let Some(question) = asker(&container) {
-        let answered = memory.ask(engine, &container, question, surroundings);
-        match answered.await {
-            Ok(()) => memory.recall(&mut container),
-            Err(EngineError::NotFound) => return Ok(None),
-            Err(error) => return Err(error),
+    match answer(engine, &mut container, memory, surroundings, asker).await {
+        Ok(()) => Ok(Some(container)),
+        Err(EngineError::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Asks until nothing is open. Powers only ever add: what one of them denies is denied, however little can be told
+/// of the rest.
+async fn answer(
+    engine: &dyn Engine,
+    container: &mut Container,
+    memory: &mut Memory,
+    surroundings: &Surroundings,
+    asker: Asker<'_>,
+) -> Result<(), EngineError> {
+    while let Some(question) = asker(container) {
+        let answered = memory.ask(engine, container, question, surroundings).await;
+        memory.recall(container);
+        match answered {
+            Err(EngineError::NotFound) => return answered,
+            Err(_) if asker(container).is_some() => return answered,
+            _ => {}
         }
     }
-    Ok(Some(container))
+    Ok(())
 }
 
 /// Inspects a container again that was started since it was: up to API 1.23, which engines before
@@ -129,19 +152,35 @@ pub async fn refresh(
     container: &mut Container,
     memory: &mut Memory,
     surroundings: &Surroundings,
+    asker: Asker<'_>,
 ) -> Result<(), EngineError> {
     if memory.is_outdated {
-        memory.inspect(engine, &container.id, surroundings).await?;
+        let inspected = memory.inspect(engine, &container.id, surroundings).await;
         memory.recall(container);
+        inspected?;
+        answer(engine, container, memory, surroundings, asker).await?;
     }
     Ok(())
+}
+
+/// The powers of a container that was inspected, with those of its volumes and of what it joins as far as these tell.
+pub async fn follow(
+    engine: &dyn Engine,
+    inspection: &Inspection,
+    mut memory: Memory,
+    surroundings: &Surroundings,
+) -> BTreeSet<Power> {
+    memory.take(Arc::new(inspection.clone()), surroundings);
+    // What was found before an error is better than nothing.
+    let _ = memory.follow(engine, surroundings).await;
+    memory.powers
 }
 
 /// What is asked of every container that is shown: all but what only the classic builder's steps
 /// need.
 pub fn everything(container: &Container) -> Option<Question> {
     let open = [
-        (container.powers.is_none(), Question::Inspection),
+        (container.powers_are_open(), Question::Inspection),
         (container.image_names.is_none(), Question::ImageNames),
         (container.runs_image_command.is_none(), Question::Command),
     ];
@@ -160,9 +199,12 @@ impl Memory {
         }
         if let Some(inspection) = &self.inspection {
             container.created_at = inspection.created_at.or(container.created_at);
-            let powers = self.powers.iter().flatten();
-            let powers = || powers.chain(&self.linked).cloned().collect();
-            container.powers = self.is_linked.then(powers);
+            if std::mem::take(&mut container.name_is_open) {
+                container.name.clone_from(&inspection.name);
+            }
+            let linked = self.linked.iter().filter(|_| self.is_linked);
+            container.powers = Some(self.powers.iter().chain(linked).cloned().collect());
+            container.may_do_more = !(self.is_followed && self.is_linked);
         }
         if let Some(facts) = &self.image_facts {
             container.image_names = Some(facts.names.clone());
@@ -181,8 +223,8 @@ impl Memory {
     /// start.
     pub fn recall_without_links(&self, container: &mut Container) {
         let mut memory = self.clone();
+        memory.is_linked = false;
         memory.recall(container);
-        container.powers.clone_from(&self.powers);
     }
 
     /// What is to be known of it by the next process.
@@ -289,10 +331,11 @@ impl Memory {
     ) -> Result<(), EngineError> {
         let image_id = container.image_id.as_deref().unwrap_or_default();
         match question {
-            Question::Inspection if self.inspection.is_some() => {
-                self.follow_links(engine, surroundings).await?;
+            Question::Inspection if self.inspection.is_none() => {
+                self.inspect(engine, &container.id, surroundings).await?;
             }
-            Question::Inspection => self.inspect(engine, &container.id, surroundings).await?,
+            Question::Inspection if !self.is_followed => self.follow(engine, surroundings).await?,
+            Question::Inspection => self.follow_links(engine, surroundings).await?,
             Question::ImageNames => self.image_facts(engine, image_id).await?,
             Question::Command => {
                 if self.inspection.is_none() {
@@ -322,18 +365,44 @@ impl Memory {
         id: &ContainerId,
         surroundings: &Surroundings,
     ) -> Result<(), EngineError> {
-        let inspection = engine.inspect(id).await?;
-        let powers = powers(engine, &inspection, &mut self.joined, surroundings).await?;
+        let inspection = Arc::new(engine.inspect(id).await?);
+        self.take(inspection.clone(), surroundings);
+        // A call on what it joins may hang, and on volumes does not.
+        let (volumes, powers) = (&inspection.local_volumes, &mut self.powers);
+        add_volumes(engine, volumes, surroundings, powers).await?;
+        self.is_followed = inspection.joins.is_empty();
+        Ok(())
+    }
+
+    /// Takes over what an inspection tells by itself.
+    fn take(&mut self, inspection: Arc<Inspection>, surroundings: &Surroundings) {
         if self.image.is_none() {
             self.image.clone_from(&inspection.image);
         }
-        self.powers = Some(powers);
         self.is_outdated = false;
         // No death may have been heard of since it was found.
         self.foreign_exec
             .take_if(|exec| exec.started_at != inspection.started_at);
-        self.inspection = Some(Arc::new(inspection));
-        self.follow_links(engine, surroundings).await
+        self.powers.clone_from(&inspection.powers);
+        guard(&mut self.powers, &inspection.local_volumes, surroundings);
+        (self.is_followed, self.is_linked) = (false, !surroundings.sees_host);
+        self.inspection = Some(inspection);
+    }
+
+    async fn follow(
+        &mut self,
+        engine: &dyn Engine,
+        surroundings: &Surroundings,
+    ) -> Result<(), EngineError> {
+        if let Some(inspection) = &self.inspection {
+            let (volumes, joins) = (&inspection.local_volumes, &inspection.joins);
+            let (names, powers) = (&mut self.joined, &mut self.powers);
+            add_volumes(engine, volumes, surroundings, powers).await?;
+            add_joined(engine, joins, names, surroundings, powers).await?;
+            guard(powers, volumes, surroundings);
+        }
+        self.is_followed = true;
+        Ok(())
     }
 
     async fn follow_links(
@@ -341,9 +410,9 @@ impl Memory {
         engine: &dyn Engine,
         surroundings: &Surroundings,
     ) -> Result<(), EngineError> {
-        if let Some(powers) = self.powers.as_ref().filter(|_| surroundings.sees_host) {
-            let linked = engine.follow_links(powers).await?;
-            self.linked = guarded(linked, &BTreeSet::new(), surroundings);
+        if surroundings.sees_host {
+            self.linked = engine.follow_links(&self.powers).await?;
+            guard(&mut self.linked, &BTreeSet::new(), surroundings);
         }
         self.is_linked = true;
         Ok(())

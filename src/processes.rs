@@ -62,6 +62,28 @@ pub fn kill(pid: u32, id: &ContainerId) -> Result<(), NotKilled> {
     pidfd_send_signal(&process, Signal::KILL).map_err(of_errno)
 }
 
+/// The oldest process of a container, by the kernel's word alone: its first one. `None` where it has none.
+pub fn first_of(id: &ContainerId) -> Option<u32> {
+    let numbers = std::fs::read_dir("/proc").into_iter().flatten();
+    let numbers = numbers.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_its = |pid: &u32| {
+        let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"));
+        cgroups.is_ok_and(|cgroups| is_of(&cgroups, id))
+    };
+    numbers.filter(is_its).min_by_key(|pid| (began(*pid), *pid))
+}
+
+/// When a process began, in ticks since the boot; the end of time where it is gone.
+fn began(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The program's name stands in brackets, and may hold any. What follows the last one are fields 3 and on.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let began = fields.split_whitespace().nth(22 - 3);
+    began
+        .and_then(|ticks| ticks.parse().ok())
+        .unwrap_or(u64::MAX)
+}
+
 /// Whether processes have the same numbers here as for the process `peer`, one that made a socket: it is
 /// seen from here, and in no namespace below.
 pub fn has_same_numbers(peer: u32) -> bool {

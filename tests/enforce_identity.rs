@@ -11,7 +11,7 @@
 mod support;
 
 use serde_json::json;
-use support::{Engine, SOON, Warden};
+use support::{Engine, SOON, Warden, eventually};
 
 const LIST: &str = r#"
 version = 1
@@ -290,4 +290,34 @@ fn labels_forge_nothing() {
     engine.wait_until_dead(&id, SOON);
     warden.wait_for_sweeps(2);
     engine.assert_same(&[control]);
+}
+
+/// One that may be its own could be among what it ends.
+#[test]
+fn who_can_not_prove_its_own_container_ends_nothing_and_says_so() {
+    let engine = Engine::start();
+    for image in ["good:1", "bad:1"] {
+        engine.image(image);
+    }
+    let lives = [
+        engine.run_life(&[], "good:1"),
+        engine.run_life(&[], "bad:1"),
+    ];
+    let warden = Warden::on(&engine)
+        .allowlist(LIST)
+        .args(["--resync", "1s", "--self-id", &lives[0].id])
+        .start();
+    eventually("it says so", SOON, || {
+        let ready = warden.get("/readyz").json();
+        let hindrance = ready["hindrance"].as_str().unwrap_or_default();
+        hindrance.contains("own container not proven") && ready["enforcing"] == false
+    });
+    eventually("it is shown", SOON, || {
+        let shown = warden.get_json(&format!("/containers/{}", lives[1].id));
+        shown["verdict"] == "denied"
+    });
+    warden.wait_for_sweeps(2);
+    assert_eq!(warden.get("/readyz").status, 503);
+    assert_eq!(warden.metric("dockwarden_enforcing"), 0.0);
+    engine.assert_same(&lives);
 }

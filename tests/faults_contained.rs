@@ -55,6 +55,22 @@ fn with_the_socket_s_directory_it_follows_the_engine_through_restarts() {
     engine.assert_same(&lives);
 }
 
+/// It could not speak to anyone any more, were that one gone.
+#[test]
+fn the_one_whose_network_it_joins_is_its_own_too() {
+    let engine = engine();
+    let socket = format!("{}:/host/run", engine.dir().display());
+    let network = engine.run_life(&[], "bad:1");
+    let joins = format!("--network=container:{}", network.id);
+    let own = engine.run_dockwarden("own:1", LIST, &socket, &[&joins]);
+    own.wait_ready();
+    let lives = [engine.life(&own.id), network];
+    let other = engine.run(&[&joins], "bad:1", &[]);
+    engine.wait_until_dead(&other, SOON);
+    own.wait_for_end(&other);
+    engine.assert_same(&lives);
+}
+
 /// The mount stays with the socket of an engine that is gone. Over a minute: `make soak` runs it.
 #[test]
 #[ignore = "takes over a minute; `make soak` runs it"]

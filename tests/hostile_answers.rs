@@ -7,7 +7,7 @@ mod support;
 
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use support::scripted::{Scripted, event, image_id, listed, number, numbered};
+use support::scripted::{End, Scripted, event, image_id, listed, number, numbered};
 use support::{SOON, dockwarden, eventually};
 
 const LIST: &str = r#"
@@ -392,4 +392,133 @@ fn a_list_without_end_ends_nothing_and_fills_no_memory() {
             warden.peak_memory()
         );
     }
+}
+
+/// What a container of the fake engine is configured to do, beside what is ordinary there.
+fn configured(id: &str, image: &str, configuration: Value) -> Value {
+    let mut container = listed(id, image);
+    container["Configured"] = configuration;
+    container
+}
+
+/// Powers only add: what one of them denies needs no word of the rest.
+#[test]
+fn what_is_denied_for_itself_does_not_wait_for_what_it_joins() {
+    let fake = Scripted::start();
+    let (joined, open, evil) = (numbered(1), numbered(2), numbered(3));
+    let mode = format!("container:{joined}");
+    {
+        let mut world = fake.world();
+        let mut created = configured(&joined, "evil:1", json!({}));
+        created["State"] = json!("created");
+        world.containers.insert(joined.clone(), created);
+        world.hanging_inspections.insert(joined.clone());
+        let joins = json!({"NetworkMode": mode});
+        let container = configured(&open, "good:1", joins);
+        world.containers.insert(open.clone(), container);
+        let joins = json!({"NetworkMode": mode, "Privileged": true});
+        let container = configured(&evil, "good:1", joins);
+        world.containers.insert(evil.clone(), container);
+    }
+    let list = LIST.replace("\nimage", "\ngrants = [\"join:*\", \"unconfined\"]\nimage");
+    let warden = fake.builder(&list, "1s").start();
+    fake.wait_for_kill(&evil);
+    let record = warden.wait_for_verdict(&evil, "denied");
+    assert_eq!(record["reason"], "not-granted", "{record:#}");
+    eventually("the other one's look hangs", SOON, || {
+        fake.world()
+            .inspected
+            .get(&joined)
+            .is_some_and(|times| *times > 1)
+    });
+    fake.world().hanging_inspections.clear();
+    warden.wait_for_verdict(&open, "allowed");
+    assert_eq!(fake.killed(), BTreeSet::from([evil]));
+}
+
+/// Each of these looks hangs, and there are only so many at once.
+#[test]
+fn a_start_does_not_wait_for_looks_at_what_is_created() {
+    const MANY: usize = 400;
+    let fake = Scripted::start();
+    let (joined, evil) = (numbered(1), numbered(2));
+    fake.world().hanging_inspections.insert(joined.clone());
+    let list = LIST.replace("\nimage", "\ngrants = [\"join:*\", \"unconfined\"]\nimage");
+    let warden = fake.warden(&list, "1h");
+    let create = |mut container: Value| {
+        let id = container["Id"].as_str().unwrap().to_owned();
+        container["State"] = json!("created");
+        fake.world().containers.insert(id.clone(), container);
+        fake.say(event("create", &id).as_bytes());
+    };
+    let joins = json!({"NetworkMode": format!("container:{joined}")});
+    for number in 0..MANY {
+        let id = numbered(1_000 + number);
+        create(configured(&id, "good:1", joins.clone()));
+    }
+    create(listed(&evil, "evil:1"));
+    let hanging = || fake.world().inspected.get(&joined).copied().unwrap_or(0);
+    eventually("looks hang", SOON, || hanging() > 0);
+    fake.world().containers.get_mut(&evil).unwrap()["State"] = json!("running");
+    fake.say(event("start", &evil).as_bytes());
+    fake.wait_for_kill(&evil);
+    // Those that were asked for first would all have begun.
+    assert!(hanging() < MANY, "{}", hanging());
+    assert_eq!(fake.killed(), BTreeSet::from([evil]));
+    assert!(warden.lives());
+}
+
+/// A link adds to the names of its target, and may be as long as whoever makes it likes.
+#[test]
+fn a_name_that_can_not_be_read_in_a_list_is_asked_for() {
+    let fake = Scripted::start();
+    let (good, evil) = (numbered(1), numbered(2));
+    let alias = format!("/other/{}", "x".repeat(9 * 1024 * 1024));
+    let linked = |id: &str, name: &str| {
+        let mut container = listed(id, "good:1");
+        container["Names"] = json!([alias, name]);
+        container["Name"] = json!(name);
+        container
+    };
+    let insert = |id: &String, name| {
+        let container = linked(id, name);
+        fake.world().containers.insert(id.clone(), container);
+    };
+    insert(&good, "/web-1");
+    insert(&evil, "/miner");
+    let list = LIST.replace("\nimage", "\ncontainer = \"web-*\"\nimage");
+    let warden = fake.warden(&list, "1s");
+    fake.wait_for_kill(&evil);
+    warden.wait_for_verdict(&good, "allowed");
+    warden.wait_for_sweeps(2);
+    assert_eq!(fake.killed(), BTreeSet::from([evil.clone()]));
+    insert(&good, "/other");
+    fake.say(event("rename", &good).as_bytes());
+    fake.wait_for_kill(&good);
+}
+
+/// A runtime that is the default gives no power, and would be one by the answer that is left.
+#[test]
+fn what_is_ordinary_on_an_engine_is_known_through_a_bad_moment() {
+    let fake = Scripted::start();
+    let (good, evil) = (numbered(1), numbered(2));
+    {
+        let mut world = fake.world();
+        world.default_runtime = Some("nvidia");
+        let container = configured(&good, "good:1", json!({"Runtime": "nvidia"}));
+        world.containers.insert(good.clone(), container);
+    }
+    let list = LIST.replace("\nimage", "\ngrants = [\"unconfined\"]\nimage");
+    let warden = fake.warden(&list, "1s");
+    warden.wait_for_verdict(&good, "allowed");
+    let inspected = fake.world().inspected[&good];
+    fake.world().refuses_info = true;
+    fake.end_streams(End::Clean);
+    eventually("it is looked at anew", SOON, || {
+        fake.world().inspected[&good] > inspected
+    });
+    fake.begin(&evil, "evil:1");
+    fake.wait_for_kill(&evil);
+    warden.wait_for_sweeps(2);
+    assert_eq!(fake.killed(), BTreeSet::from([evil]));
 }

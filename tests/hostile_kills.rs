@@ -281,6 +281,26 @@ fn one_that_cannot_be_killed_holds_up_none_of_twenty() {
     }
 }
 
+/// Its time to say goodbye is not counted.
+#[test]
+fn what_outlives_its_stop_has_escaped() {
+    let fake = Scripted::start();
+    let list = LIST.replace(
+        "[[allow]]",
+        "action = \"stop\"\nstop-timeout = \"1s\"\n[[allow]]",
+    );
+    let warden = fake.warden(&list, "1h");
+    let id = numbered(1);
+    fake.world().kills.insert(id.clone(), vec![Kill::Hangs]);
+    fake.begin(&id, "evil:1");
+    let record = eventually("its escape is on record", SOON, || {
+        let mut records = warden.records_of(&id).into_iter();
+        records.find(|one| one["outcome"] == "escaped")
+    });
+    assert_eq!(record["action"], "stop", "{record:#}");
+    assert_eq!(warden.metric("dockwarden_escaped_total"), 1.0);
+}
+
 #[test]
 fn kills_that_hang_hold_up_nobody_else() {
     let fake = Scripted::start();

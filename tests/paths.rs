@@ -5,8 +5,8 @@
 
 mod support;
 
-use std::io::Write;
-use std::os::unix::net::UnixListener;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use serde_json::Value;
 use support::{Contained, Engine, Life, SOON, eventually};
@@ -177,6 +177,44 @@ fn by_the_engine_alone() {
 #[test]
 fn by_a_signal() {
     path_ends_what_is_forbidden(false, PID, &["api", "pid"]);
+}
+
+/// Who copies out of a container and does not read holds its lock: the engine neither inspects nor kills it then.
+#[test]
+fn what_the_engine_can_not_end_is_ended_by_a_signal() {
+    let engine = engine(false);
+    let own = warden(&engine, LIST, PID, &["api", "pid"]);
+    let good = engine.run_life(&[], "good:1");
+    eventually("it is on record", SOON, || {
+        let mut records = own.records().into_iter();
+        records.any(|one| one["container_id"] == *good.id && one["verdict"] == "allowed")
+    });
+    let mut copy = UnixStream::connect(engine.socket_path()).unwrap();
+    let ask = format!(
+        "GET /containers/{}/archive?path=/ HTTP/1.1\r\nHost: d\r\n\r\n",
+        good.id
+    );
+    copy.write_all(ask.as_bytes()).unwrap();
+    copy.read_exact(&mut [0; 12]).unwrap();
+    let inspect = [
+        "timeout",
+        "1",
+        "docker",
+        "-H",
+        &engine.host(),
+        "inspect",
+        &good.id,
+    ];
+    let is_locked = !engine.inside(&inspect).status.success();
+    assert!(is_locked, "the engine lets go of it");
+    own.write_list(&LIST.replace("good:1", "other:1"));
+    let process = format!("/proc/{}", good.pid);
+    eventually("its process is gone", SOON, || {
+        !engine.inside(&["test", "-e", &process]).status.success()
+    });
+    drop(copy);
+    let end = end_of(&own, &good.id);
+    assert_eq!(end["path"], "pid", "{end:#}");
 }
 
 #[test]

@@ -223,6 +223,25 @@ fn what_is_frozen_keeps_no_policy_either() {
     );
 }
 
+/// What is frozen already when a list comes to deny it needs no end.
+#[test]
+fn what_was_frozen_before_keeps_no_policy_either() {
+    let engine = engine();
+    let pause = |list: &str| list.replace("[[allow]]", "action = \"pause\"\n[[allow]]");
+    let (warden, _) = warden(&engine, &pause(BOTH));
+    let warden = warden.start();
+    warden.wait_ready();
+    let bad = engine.run(&["--restart", "always"], "bad:1", &[]);
+    warden.wait_for_verdict(&bad, "allowed");
+    engine.docker_ok(&["pause", &bad]);
+    let life = engine.life(&bad);
+    warden.write_list_by_rename(&pause(GOOD));
+    wait_for_policy(&engine, &bad, "no");
+    warden.write_list_by_rename(&pause(BOTH));
+    wait_for_policy(&engine, &bad, "always");
+    engine.assert_same(&[life]);
+}
+
 #[test]
 fn audit_mode_and_keep_dead_false_touch_no_policy() {
     let engine = engine();

@@ -96,7 +96,7 @@ impl<'a> Facts<'a> {
         Self {
             container,
             names: references(container.names_of_image()),
-            is_name_open: false,
+            is_name_open: container.name_is_open,
         }
     }
 
@@ -131,8 +131,13 @@ impl Rule {
             (Some(_), None) => Match::Open(Question::Inspection),
             _ => Match::Yes,
         };
+        let name = match self.container.as_slice() {
+            [_, ..] if facts.container.name_is_open => Match::Open(Question::Inspection),
+            _ => Match::Yes,
+        };
         let keys = [
             image,
+            name,
             self.grants_fit(facts.container),
             self.command_fits(facts.container),
             age,
@@ -195,10 +200,12 @@ impl Rule {
     }
 
     pub(super) fn grants_fit(&self, container: &Container) -> Match {
-        match (self.granted(), &container.powers) {
-            (None, _) => Match::Yes,
-            (Some(_), None) => Match::Open(Question::Inspection),
-            (Some(_), Some(_)) => self.missing_grants(container).is_empty().into(),
+        match self.granted() {
+            None => Match::Yes,
+            // What else it can do changes nothing about what is not granted.
+            Some(_) if !self.missing_grants(container).is_empty() => Match::No,
+            Some(_) if container.powers_are_open() => Match::Open(Question::Inspection),
+            Some(_) => Match::Yes,
         }
     }
 

@@ -237,7 +237,7 @@ pub(super) fn view(
         started_at: container.started_at,
         labels: labels.collect(),
         ports: container.ports.clone(),
-        powers: container.powers.clone(),
+        powers: container.powers.clone().filter(|_| !container.may_do_more),
         image_names: container.image_names.clone(),
         runs_image_command: container.runs_image_command,
         ancestors: container.ancestors.clone(),

@@ -132,7 +132,7 @@ pub(super) struct Attendance<'a> {
     pub(super) shot: Option<Path>,
 }
 
-impl Attendance<'_> {
+impl<'a> Attendance<'a> {
     /// What only some looks come to is boxed: thousands of tasks may be at their first, and need no room for it.
     async fn once(&mut self, listed: Option<Container>, backoff: &mut Backoff) -> Next {
         let id = &self.subject.id;
@@ -162,8 +162,9 @@ impl Attendance<'_> {
                 false => !self.trigger.is_event(),
             });
         let subject = self.subject;
-        let looked = match is_leisurely {
-            // Whatever happens to it is not kept waiting by a look that found no reason of its own.
+        let looked = match is_leisurely || self.is_at_rest() {
+            // Whatever happens to it is not kept waiting by a look that found no reason of its own, nor by one at
+            // what has not begun.
             true => match subject.unless_marked(Box::pin(self.look(listed))).await {
                 Some(looked) => looked,
                 None => return Next::After(Duration::ZERO),
@@ -325,7 +326,8 @@ impl Attendance<'_> {
         let listed = container.clone();
         let memory = &mut self.history.memory;
         let call = || look::complete(engine, listed, memory, surroundings, &look::everything);
-        let call = tokio::time::timeout(INSPECT, self.context.slots.call(&self.subject.hung, call));
+        let call = self.context.leisure.call(&self.subject.hung, call);
+        let call = tokio::time::timeout(INSPECT, call);
         if let Ok(Ok(Some(completed))) = call.await {
             container = completed;
         }
@@ -415,7 +417,7 @@ impl Attendance<'_> {
     /// The container as it is now. What a full list showed is good enough for leaving it alone.
     async fn look(&mut self, listed: Option<Container>) -> Result<Option<Container>, EngineError> {
         let engine = self.context.engine.as_ref();
-        let slots = slots_for(self.context, self.trigger, listed.as_ref());
+        let slots = self.lane(listed.as_ref());
         let enforcement = &self.enforcement;
         let surroundings = &enforcement.surroundings;
         let memory = &mut self.history.memory;
@@ -426,10 +428,11 @@ impl Attendance<'_> {
             if let Some(mut container) = container {
                 let memory = &mut self.history.memory;
                 let refreshed = slots.call(&self.subject.hung, || {
-                    look::refresh(engine, &mut container, memory, surroundings)
+                    look::refresh(engine, &mut container, memory, surroundings, &asker)
                 });
-                refreshed.await?;
+                let refreshed = refreshed.await;
                 if !enforcement.judge(&container, Timestamp::now()).is_denied() {
+                    refreshed?;
                     return Ok(Some(container));
                 }
             }
@@ -461,24 +464,35 @@ impl Attendance<'_> {
         if container.state.is_live() && !is_denied(&container) {
             let memory = &mut self.history.memory;
             let refreshed = slots.call(&self.subject.hung, || {
-                look::refresh(engine, &mut container, memory, surroundings)
+                look::refresh(engine, &mut container, memory, surroundings, &asker)
             });
-            refreshed.await?;
+            let refreshed = refreshed.await;
+            if !is_denied(&container) {
+                refreshed?;
+            }
         }
         Ok(Some(container))
     }
-}
 
-/// Where looks wait for their turn: none at what runs waits for one at what does not.
-pub(super) fn slots_for<'a>(
-    context: &'a Context,
-    trigger: Trigger,
-    listed: Option<&Container>,
-) -> &'a Slots {
-    match (trigger, listed) {
-        (Trigger::Create, _) => &context.creations,
-        (_, Some(listed)) if !listed.state.is_live() => &context.leisure,
-        _ => &context.looks,
+    /// Where looks wait for their turn: none at what runs waits for one at what does not.
+    pub(super) fn lane(&self, listed: Option<&Container>) -> &'a Slots {
+        match listed {
+            _ if self.is_at_rest() => &self.context.creations,
+            Some(listed) if !listed.state.is_live() => &self.context.leisure,
+            _ => &self.context.looks,
+        }
+    }
+
+    /// Whether it is looked at for what happened to it while it does not run.
+    fn is_at_rest(&self) -> bool {
+        let last = self.history.last.as_ref();
+        match self.trigger {
+            Trigger::Create => true,
+            Trigger::Rename | Trigger::Update => {
+                last.is_some_and(|(last, _)| !last.state.is_live())
+            }
+            _ => false,
+        }
     }
 }
 

@@ -159,7 +159,7 @@ impl Attendance<'_> {
             let is_revived =
                 |heard: &Heard| is_signalled && heard.deaths > deaths && heard.starts > starts;
             let slot = tokio::select! {
-                slot = context.slots.slot(&subject.hung) => slot,
+                slot = context.slots.slot(&subject.end_hung) => slot,
                 // What was signalled is over, and the life that follows is looked at by itself.
                 () = subject.wait_until(is_revived) => {
                     let end = End { outcome: Outcome::Done, is_frozen: false };
@@ -247,10 +247,18 @@ async fn signal(context: &Context, subject: &Subject, pid: Option<u32>) -> bool 
     }
 }
 
-/// The number of a container's first process, where the engine tells it at once.
+/// The number of a container's first process: by the engine where that tells it at once, else by the kernel.
 pub(super) async fn first_process(context: &Context, id: &ContainerId) -> Option<u32> {
     let inspected = tokio::time::timeout(FIRST_PROCESS, context.engine.inspect(id)).await;
-    inspected.ok()?.ok()?.pid
+    match inspected {
+        Ok(inspection) => inspection.ok()?.pid,
+        // What holds its lock keeps the engine from telling, and from killing.
+        Err(_) => {
+            let id = id.clone();
+            let found = tokio::task::spawn_blocking(move || processes::first_of(&id));
+            found.await.ok()?
+        }
+    }
 }
 
 /// Waits until what the engine reported shows. Its word alone is not enough: a kill of a

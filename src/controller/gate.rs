@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use super::attend::{Attendance, slots_for};
+use super::attend::Attendance;
 use super::shot::Shot;
 use crate::allowlist::{Mode, Verdict};
 use crate::container::{Container, ContainerId};
@@ -171,7 +171,7 @@ impl Attendance<'_> {
         }
         let engine = context.engine.as_ref();
         let surroundings = &self.enforcement.surroundings;
-        let slots = slots_for(context, self.trigger, Some(container));
+        let slots = self.lane(Some(container));
         let memory = &mut self.history.memory;
         let listed = container.clone();
         let asker = |container: &Container| list.question_at_create(container, Timestamp::now());

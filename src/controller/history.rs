@@ -113,7 +113,7 @@ impl History {
                 let forbids_exec = list.list.rule(rule).is_some_and(|rule| !rule.exec);
                 forbids_exec || !self.is_on_record(None, outcome, &list.hash)
             }
-            (Step::Leave, _) => false,
+            (Step::Leave, _) => self.has_policy_to_set(&container, enforcement, now),
             (Step::Report, _) => !self.is_on_record(reason, Some(Outcome::AuditOnly), &list.hash),
             (Step::End(_), _) => true,
         }
@@ -132,7 +132,7 @@ impl History {
             && verdict.is_none_or(Verdict::is_denied)
     }
 
-    /// Whether one that does not run is to be kept from being started by the engine, or no longer.
+    /// Whether one that does not run, or is frozen, is to be kept from being started by the engine, or no longer.
     fn has_policy_to_set(
         &mut self,
         container: &Container,

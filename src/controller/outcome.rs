@@ -13,6 +13,7 @@ use crate::allowlist::{Action, Reason, Verdict};
 use crate::container::{Container, State};
 use crate::engine::{Change, EngineError, Inspection, KILLED, RestartPolicy};
 use crate::journal::Decision;
+use crate::look;
 use crate::record::{Outcome, Path, Trigger};
 use crate::status::Enforcement;
 
@@ -50,17 +51,35 @@ pub(super) struct Extra {
     pub(super) reaction: Option<Duration>,
 }
 
-/// A container as it goes on record: with the powers that nobody had to ask for, where an inspection tells them.
-pub(super) fn with_powers(container: &Container, inspection: &Inspection) -> Container {
-    let is_known = inspection.created_at.is_some();
-    let told = is_known.then(|| inspection.powers.clone());
-    Container {
-        powers: container.powers.clone().or(told),
-        ..container.clone()
-    }
-}
-
 impl Attendance<'_> {
+    /// A container as it goes on record: with the powers that nobody had to ask for, as far as an inspection and what
+    /// that leads to tell them.
+    pub(super) async fn with_powers(
+        &self,
+        container: &Container,
+        inspection: &Inspection,
+    ) -> Container {
+        let mut container = container.clone();
+        let is_known = inspection.created_at.is_some();
+        if !is_known || !container.powers_are_open() {
+            return container;
+        }
+        let mut powers = inspection.powers.clone();
+        if !inspection.joins.is_empty() || !inspection.local_volumes.is_empty() {
+            let engine = self.context.engine.as_ref();
+            let surroundings = &self.enforcement.surroundings;
+            let memory = self.history.memory.clone();
+            let call = || look::follow(engine, inspection, memory, surroundings);
+            let call = self.context.leisure.call(&self.subject.hung, call);
+            let call = tokio::time::timeout(INSPECT, call);
+            if let Some(Ok(followed)) = self.subject.unless_marked(call).await {
+                powers = followed;
+            }
+        }
+        container.powers.get_or_insert_default().extend(powers);
+        container
+    }
+
     /// Its end is put on record whenever it comes.
     pub(super) fn remember_unended(&mut self, container: &Container, verdict: &Verdict) {
         self.history.unended = Some(Box::new(Unended {
@@ -117,7 +136,7 @@ impl Attendance<'_> {
         // The engine's own times and the restart policy; a container that is gone has neither.
         let engine = &self.context.engine;
         let inspect = || engine.inspect(&self.subject.id);
-        let call = self.context.slots.call(&self.subject.hung, inspect);
+        let call = self.context.slots.call(&self.subject.end_hung, inspect);
         let (inspection, begun) = match tokio::time::timeout(INSPECT, call).await {
             Ok(Ok(mut inspection)) => {
                 let begun = inspection.started_at;
@@ -155,7 +174,7 @@ impl Attendance<'_> {
             false => span(inspection.started_at, inspection.finished_at).or(heard),
         };
         let is_known = inspection.created_at.is_some();
-        let container = &with_powers(container, &inspection);
+        let container = &self.with_powers(container, &inspection).await;
         let extra = Extra {
             action: Some(action),
             restart_policy: policy.map(|policy| policy.to_string()),

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::attend::{Attendance, Next};
-use super::outcome::{Extra, with_powers};
+use super::outcome::Extra;
 use super::subject::span;
 use crate::allowlist::{Action, Verdict};
 use crate::backoff::Backoff;
@@ -51,7 +51,7 @@ impl Attendance<'_> {
         backoff: &mut Backoff,
     ) -> Next {
         let inspect = || self.context.engine.inspect(&self.subject.id);
-        let call = self.context.slots.call(&self.subject.hung, inspect);
+        let call = self.context.slots.call(&self.subject.end_hung, inspect);
         // As long as the start is under way, it waits.
         let inspection = match tokio::time::timeout(START, call).await {
             Ok(Ok(inspection)) => Some(inspection),
@@ -110,7 +110,7 @@ impl Attendance<'_> {
     ) {
         let action = self.enforcement.in_force.list.action;
         let inspection = inspection.unwrap_or_default();
-        let container = &with_powers(container, &inspection);
+        let container = &self.with_powers(container, &inspection).await;
         let policy = inspection.restart_policy;
         let has_run = outcome != Outcome::NeverRan;
         let mut extra = Extra {
@@ -133,7 +133,11 @@ impl Attendance<'_> {
                     removed.await.map(|_| ())
                 }
             };
-            let removed = self.context.slots.call(&self.subject.hung, remove).await;
+            let removed = self
+                .context
+                .slots
+                .call(&self.subject.end_hung, remove)
+                .await;
             extra.error = removed.err().map(|error| error.chain());
         }
         self.record(container, verdict, Some(outcome), extra).await;

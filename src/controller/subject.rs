@@ -24,8 +24,10 @@ pub(super) struct Subject {
     pub(super) id: ContainerId,
     heard: Mutex<Heard>,
     pub(super) wake: Notify,
-    /// The last call on it hung: see [`super::slots`].
+    /// The last look at it hung: see [`super::slots`].
     pub(super) hung: AtomicBool,
+    /// The last call to end it did. Looks by the list alone never hang, and say nothing of that.
+    pub(super) end_hung: AtomicBool,
 }
 
 /// What was heard of a container since it is known.
@@ -93,6 +95,7 @@ impl Subject {
             heard: Mutex::default(),
             wake: Notify::new(),
             hung: AtomicBool::default(),
+            end_hung: AtomicBool::default(),
         }
     }
 

@@ -13,13 +13,17 @@ use crate::engine::{
     Change, ChangeKind, EngineInfo, Exec, ImageFacts, Inspection, Message, RestartPolicy,
 };
 
+/// The longest that all labels of a container may be, in bytes.
+const LABELS_MAX: usize = 1024 * 1024;
+
 /// An element of `GET /containers/json`. `None` without a full id.
 pub(super) fn listed(element: &Value) -> Option<Container> {
     let mut container = Container::new(ContainerId::parse(element.get("Id")?.as_str()?)?);
-    container.name = element
-        .get("Names")
+    let names = element.get("Names");
+    container.name = names
         .and_then(Value::as_array)
         .and_then(|names| names.iter().filter_map(Value::as_str).find_map(own_name));
+    container.name_is_open = names.is_some_and(|names| !names.is_array() && !names.is_null());
     container.image = text(element, "Image");
     container.image_id = text(element, "ImageID");
     container.labels = element.get("Labels").and_then(labels);
@@ -46,15 +50,19 @@ fn own_name(name: &str) -> Option<String> {
     (!name.is_empty() && !name.contains('/')).then(|| name.to_owned())
 }
 
-/// Labels; `null` is what the engine says of none. A set that is too large to be read counts as
-/// absent as well. A label whose value is no text is left out.
+/// Labels; `null` is what the engine says of none. A set that is too large to be read, or to be kept for each of
+/// thousands, counts as absent as well. A label whose value is no text is left out.
 fn labels(value: &Value) -> Option<BTreeMap<String, String>> {
-    let labels = value
+    let labels: BTreeMap<_, _> = value
         .as_object()?
         .iter()
         .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
         .collect();
-    Some(labels)
+    let length: usize = labels
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
+    (length <= LABELS_MAX).then_some(labels)
 }
 
 fn port(value: &Value) -> Option<Port> {
@@ -305,6 +313,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn labels_that_are_too_much_to_be_kept_count_as_absent() {
+        let half = "x".repeat(LABELS_MAX / 2 - 1);
+        let kept = json!({"a": half, "b": half});
+        assert_eq!(labels(&kept).map(|labels| labels.len()), Some(2));
+        assert_eq!(labels(&json!({"a": half, "b": half, "c": ""})), None);
+    }
+
+    #[test]
     fn a_listed_container_is_read_whatever_its_fields_hold() {
         let id = "ab".repeat(32);
         let full = json!({
@@ -326,7 +342,11 @@ mod tests {
         let odd =
             json!({"Id": id, "Names": 5, "Image": [], "Labels": "x", "State": 7, "Ports": {}});
         let container = listed(&odd).expect("a container");
-        assert_eq!(container, Container::new(container.id.clone()));
+        let mut unknown = Container::new(container.id.clone());
+        unknown.name_is_open = true;
+        assert_eq!(container, unknown);
+        let unnamed = listed(&json!({"Id": id, "Names": null})).expect("a container");
+        assert!(!unnamed.name_is_open);
         for hopeless in [json!({}), json!(5), json!({"Id": "abc"}), json!({"Id": 5})] {
             assert_eq!(listed(&hopeless), None);
         }

@@ -1,27 +1,40 @@
-//! What a container can do by what it joins and mounts, beside what its own configuration says.
+//! What a container can do by what it mounts and joins, beside what its own configuration says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::container::ContainerId;
-use crate::engine::{Engine, EngineError, Inspection};
+use crate::engine::{Engine, EngineError};
 use crate::grant::{Power, is_under};
 use crate::status::Surroundings;
 
 /// How many containers a chain of joined namespaces is followed through.
 const JOINS_MAX: usize = 8;
 
-/// All powers of a container: its own, what its volumes are, and what the containers that it joins
-/// can do.
-pub(super) async fn powers(
+/// Adds what its volumes are.
+pub(super) async fn add_volumes(
     engine: &dyn Engine,
-    inspection: &Inspection,
+    volumes: &BTreeSet<String>,
+    surroundings: &Surroundings,
+    powers: &mut BTreeSet<Power>,
+) -> Result<(), EngineError> {
+    for volume in volumes {
+        powers.extend(engine.volume_powers(volume).await?);
+    }
+    guard(powers, volumes, surroundings);
+    Ok(())
+}
+
+/// Adds what the containers that it joins can do, and those that they join. What was found stays where one of them
+/// can't be inspected.
+pub(super) async fn add_joined(
+    engine: &dyn Engine,
+    joins: &BTreeSet<String>,
     names: &mut BTreeMap<String, String>,
     surroundings: &Surroundings,
-) -> Result<BTreeSet<Power>, EngineError> {
-    let mut powers = inspection.powers.clone();
-    let mut volumes = inspection.local_volumes.clone();
+    powers: &mut BTreeSet<Power>,
+) -> Result<(), EngineError> {
     let mut joined = BTreeSet::new();
-    let mut to_join: Vec<_> = inspection.joins.iter().cloned().collect();
+    let mut to_join: Vec<_> = joins.iter().cloned().collect();
     while let Some(target) = to_join.pop() {
         if joined.len() >= JOINS_MAX {
             powers.insert(Power::Unknown("joins too many containers".to_owned()));
@@ -49,7 +62,7 @@ pub(super) async fn powers(
                 let name = names.entry(target).or_insert(name);
                 powers.insert(Power::Join(name.clone()));
                 powers.extend(other.powers);
-                volumes.extend(other.local_volumes);
+                add_volumes(engine, &other.local_volumes, surroundings, powers).await?;
                 to_join.extend(other.joins);
             }
             Err(EngineError::NotFound) => {
@@ -59,19 +72,16 @@ pub(super) async fn powers(
             Err(error) => return Err(error),
         }
     }
-    for volume in &volumes {
-        powers.extend(engine.volume_powers(volume).await?);
-    }
-    Ok(guarded(powers, &volumes, surroundings))
+    Ok(())
 }
 
 /// Adds `engine-socket` where a path or volume is one that dockwarden's own container mounts: its
 /// list, its state, its way to the engine.
-pub(super) fn guarded(
-    mut powers: BTreeSet<Power>,
+pub(super) fn guard(
+    powers: &mut BTreeSet<Power>,
     volumes: &BTreeSet<String>,
     surroundings: &Surroundings,
-) -> BTreeSet<Power> {
+) {
     let is_ours = |power: &Power| match power {
         Power::Bind { path, .. } => surroundings.paths.iter().any(|own| {
             // Beside an engine's socket lie those of others.
@@ -86,5 +96,4 @@ pub(super) fn guarded(
     if shares_volume || powers.iter().any(is_ours) {
         powers.insert(Power::EngineSocket);
     }
-    powers
 }

@@ -45,6 +45,9 @@ pub struct World {
     pub removals_asked: usize,
     /// How far its clock is ahead; without it nothing is told of that.
     pub clock_ahead: Option<SignedDuration>,
+    /// What it tells of itself, and whether it does.
+    pub default_runtime: Option<&'static str>,
+    pub refuses_info: bool,
     pub inspected: BTreeMap<String, usize>,
     /// Those for which a list was asked alone.
     pub looked_at: BTreeSet<String>,
@@ -211,11 +214,19 @@ fn serve(mut stream: UnixStream, shared: &Shared) -> Option<()> {
         .collect();
     let (status, body) = match (method, parts.as_slice()) {
         ("GET", ["info"]) => {
-            let ahead = shared.world.lock().unwrap().clock_ahead;
+            let world = shared.world.lock().unwrap();
+            let ahead = world.clock_ahead;
             let time = ahead.map(|ahead| (Timestamp::now() + ahead).to_string());
-            let info = json!({"ServerVersion": "99.1", "Name": "fake", "SystemTime": time});
-            (200, info.to_string())
+            let info = json!({
+                "ServerVersion": "99.1", "Name": "fake", "SystemTime": time,
+                "DefaultRuntime": world.default_runtime,
+            });
+            match world.refuses_info {
+                true => (503, json!({"message": "not now"}).to_string()),
+                false => (200, info.to_string()),
+            }
         }
+        ("GET", ["version"]) => (200, json!({"Version": "99.1"}).to_string()),
         ("GET", ["events"]) => return events(stream, shared),
         ("GET", ["containers", "json"]) => {
             let (pause, endless) = {
@@ -337,6 +348,7 @@ fn inspect(id: &str, shared: &Shared) -> (u16, String) {
                 "Id": id,
                 "Config": {"Image": container["Image"]},
                 "State": {"StartedAt": container["StartedAt"].as_str().unwrap_or("2026-01-01T00:00:00Z")},
+                "Name": container["Name"], "HostConfig": container["Configured"], "Mounts": [],
             })
             .to_string(),
         ),

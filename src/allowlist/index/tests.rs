@@ -200,20 +200,24 @@ fn container() -> impl Strategy<Value = Container> {
     let rest = (
         option::weighted(0.9, "[ab]{1,3}"),
         option::weighted(0.9, collection::btree_map(labels, "[ab]{0,3}", 0..5)),
-        option::weighted(0.7, powers),
+        (option::weighted(0.7, powers), any::<bool>()),
         option::of(any::<bool>()),
         option::weighted(0.2, Just("sh".to_owned())),
+        proptest::bool::weighted(0.1),
     );
     (image, rest).prop_map(|(image, rest)| {
         let (typed, image_id, image_names, ancestors, is_step) = image;
-        let (name, labels, powers, runs_image_command, foreign_exec) = rest;
+        let (name, labels, (powers, may_do_more), runs_image_command, foreign_exec, name_is_open) =
+            rest;
         Container {
             image: if is_step { image_id.clone() } else { typed },
             image_id,
             image_names,
             ancestors,
-            name,
+            name: name.filter(|_| !name_is_open),
+            name_is_open,
             labels,
+            may_do_more: may_do_more && powers.is_some(),
             powers,
             runs_image_command,
             foreign_exec,

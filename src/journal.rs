@@ -320,6 +320,7 @@ fn to_record(decision: &Decision, host: String) -> Record {
             .map(|(key, value)| (shortened(key), shortened(value)))
             .collect(),
         powers: container.powers.clone(),
+        may_do_more: container.may_do_more,
         image_digests: names.filter(|name| name.contains('@')).cloned().collect(),
         verdict: verdict.as_str().to_owned(),
         rule: verdict.rule().map(str::to_owned),

@@ -46,6 +46,7 @@ impl Sighting {
                 image_id: record.image_id,
                 image_names: Some(record.image_digests),
                 powers: record.powers,
+                may_do_more: record.may_do_more,
                 labels: Some(record.labels),
                 ..Container::new(record.container_id)
             },
@@ -109,6 +110,7 @@ fn merged(
             merged.insert((source, container.id.clone()), container);
             continue;
         };
+        known.may_do_more = known.powers_are_open() && container.powers_are_open();
         if known.image.is_none() || known.image_is_id() {
             known.image = container.image.or(known.image.take());
         }

@@ -29,21 +29,28 @@ pub struct Memory {
     image: Option<String>,
     image_facts: Option<Arc<ImageFacts>>,
     inspection: Option<Arc<Inspection>>,
-    /// The powers that were found so far: its own, those of its volumes and those of joined containers.
+    /// The powers that were found so far, but for those that its paths lead to.
     powers: BTreeSet<Power>,
-    /// Those are all.
-    is_followed: bool,
+    /// Where more of them are to be looked for; `None`: those are all.
+    next: Option<Step>,
     /// It was started since it was inspected.
     is_outdated: bool,
     /// The names of the containers that it joins, by id, as they were when first seen.
     joined: BTreeMap<String, String>,
     /// What its paths led to when it was last looked at.
     linked: BTreeSet<Power>,
-    /// That was in its present life.
-    is_linked: bool,
     ancestors: Option<Vec<Ancestor>>,
     /// One that was found in it, in a life that may be over.
     foreign_exec: Option<ForeignExec>,
+}
+
+/// What is looked at after a container's own inspection, one after the other: calls on volumes never hang, those on
+/// containers may, and only paths may lead elsewhere at each start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Volumes,
+    Joined,
+    Links,
 }
 
 /// What of a [`Memory`] outlives the process: what no engine tells any more when it has forgotten.
@@ -93,8 +100,9 @@ pub async fn look(
     let Some(container) = engine.look(id).await? else {
         return Ok(None);
     };
-    // A path may lead elsewhere at each start.
-    memory.is_linked &= !surroundings.sees_host;
+    if surroundings.sees_host {
+        memory.forget_links();
+    }
     complete(engine, container, memory, surroundings, asker).await
 }
 
@@ -155,25 +163,36 @@ pub async fn refresh(
     asker: Asker<'_>,
 ) -> Result<(), EngineError> {
     if memory.is_outdated {
-        let inspected = memory.inspect(engine, &container.id, surroundings).await;
+        memory.inspect(engine, &container.id).await?;
         memory.recall(container);
-        inspected?;
         answer(engine, container, memory, surroundings, asker).await?;
     }
     Ok(())
 }
 
-/// The powers of a container that was inspected, with those of its volumes and of what it joins as far as these tell.
-pub async fn follow(
+/// A container with all its powers, after an inspection, as far as what that leads to tells them.
+pub async fn with_powers(
     engine: &dyn Engine,
+    mut container: Container,
     inspection: &Inspection,
     mut memory: Memory,
     surroundings: &Surroundings,
-) -> BTreeSet<Power> {
-    memory.take(Arc::new(inspection.clone()), surroundings);
-    // What was found before an error is better than nothing.
-    let _ = memory.follow(engine, surroundings).await;
-    memory.powers
+) -> Container {
+    memory.take(Arc::new(inspection.clone()));
+    while let Some(step) = memory.next {
+        // What was found before an error is better than nothing.
+        if memory
+            .look_further(engine, step, surroundings)
+            .await
+            .is_err()
+        {
+            break;
+        }
+    }
+    let mut told = container.clone();
+    memory.recall(&mut told);
+    (container.powers, container.may_do_more) = (told.powers, told.may_do_more);
+    container
 }
 
 /// What is asked of every container that is shown: all but what only the classic builder's steps
@@ -202,9 +221,9 @@ impl Memory {
             if std::mem::take(&mut container.name_is_open) {
                 container.name.clone_from(&inspection.name);
             }
-            let linked = self.linked.iter().filter(|_| self.is_linked);
+            let linked = self.linked.iter().filter(|_| self.next.is_none());
             container.powers = Some(self.powers.iter().chain(linked).cloned().collect());
-            container.may_do_more = !(self.is_followed && self.is_linked);
+            container.may_do_more = self.next.is_some();
         }
         if let Some(facts) = &self.image_facts {
             container.image_names = Some(facts.names.clone());
@@ -223,7 +242,7 @@ impl Memory {
     /// start.
     pub fn recall_without_links(&self, container: &mut Container) {
         let mut memory = self.clone();
-        memory.is_linked = false;
+        memory.forget_links();
         memory.recall(container);
     }
 
@@ -331,15 +350,14 @@ impl Memory {
     ) -> Result<(), EngineError> {
         let image_id = container.image_id.as_deref().unwrap_or_default();
         match question {
-            Question::Inspection if self.inspection.is_none() => {
-                self.inspect(engine, &container.id, surroundings).await?;
-            }
-            Question::Inspection if !self.is_followed => self.follow(engine, surroundings).await?,
-            Question::Inspection => self.follow_links(engine, surroundings).await?,
+            Question::Inspection => match self.next.filter(|_| self.inspection.is_some()) {
+                Some(step) => self.look_further(engine, step, surroundings).await?,
+                None => self.inspect(engine, &container.id).await?,
+            },
             Question::ImageNames => self.image_facts(engine, image_id).await?,
             Question::Command => {
                 if self.inspection.is_none() {
-                    self.inspect(engine, &container.id, surroundings).await?;
+                    self.inspect(engine, &container.id).await?;
                 }
                 if self.image_facts.is_none() {
                     self.image_facts(engine, image_id).await?;
@@ -359,23 +377,13 @@ impl Memory {
         Ok(())
     }
 
-    async fn inspect(
-        &mut self,
-        engine: &dyn Engine,
-        id: &ContainerId,
-        surroundings: &Surroundings,
-    ) -> Result<(), EngineError> {
-        let inspection = Arc::new(engine.inspect(id).await?);
-        self.take(inspection.clone(), surroundings);
-        // A call on what it joins may hang, and on volumes does not.
-        let (volumes, powers) = (&inspection.local_volumes, &mut self.powers);
-        add_volumes(engine, volumes, surroundings, powers).await?;
-        self.is_followed = inspection.joins.is_empty();
+    async fn inspect(&mut self, engine: &dyn Engine, id: &ContainerId) -> Result<(), EngineError> {
+        self.take(Arc::new(engine.inspect(id).await?));
         Ok(())
     }
 
     /// Takes over what an inspection tells by itself.
-    fn take(&mut self, inspection: Arc<Inspection>, surroundings: &Surroundings) {
+    fn take(&mut self, inspection: Arc<Inspection>) {
         if self.image.is_none() {
             self.image.clone_from(&inspection.image);
         }
@@ -384,37 +392,46 @@ impl Memory {
         self.foreign_exec
             .take_if(|exec| exec.started_at != inspection.started_at);
         self.powers.clone_from(&inspection.powers);
-        guard(&mut self.powers, &inspection.local_volumes, surroundings);
-        (self.is_followed, self.is_linked) = (false, !surroundings.sees_host);
         self.inspection = Some(inspection);
+        self.next = Some(Step::Volumes);
     }
 
-    async fn follow(
-        &mut self,
-        engine: &dyn Engine,
-        surroundings: &Surroundings,
-    ) -> Result<(), EngineError> {
-        if let Some(inspection) = &self.inspection {
-            let (volumes, joins) = (&inspection.local_volumes, &inspection.joins);
-            let (names, powers) = (&mut self.joined, &mut self.powers);
-            add_volumes(engine, volumes, surroundings, powers).await?;
-            add_joined(engine, joins, names, surroundings, powers).await?;
-            guard(powers, volumes, surroundings);
+    /// Its paths may lead elsewhere by now.
+    fn forget_links(&mut self) {
+        if self.inspection.is_some() {
+            self.next.get_or_insert(Step::Links);
         }
-        self.is_followed = true;
-        Ok(())
     }
 
-    async fn follow_links(
+    async fn look_further(
         &mut self,
         engine: &dyn Engine,
+        step: Step,
         surroundings: &Surroundings,
     ) -> Result<(), EngineError> {
-        if surroundings.sees_host {
-            self.linked = engine.follow_links(&self.powers).await?;
-            guard(&mut self.linked, &BTreeSet::new(), surroundings);
-        }
-        self.is_linked = true;
+        let Some(inspection) = &self.inspection else {
+            return Ok(());
+        };
+        let powers = &mut self.powers;
+        self.next = match step {
+            Step::Volumes => {
+                let volumes = &inspection.local_volumes;
+                add_volumes(engine, volumes, surroundings, powers).await?;
+                Some(Step::Joined)
+            }
+            Step::Joined => {
+                let (joins, names) = (&inspection.joins, &mut self.joined);
+                add_joined(engine, joins, names, surroundings, powers).await?;
+                Some(Step::Links)
+            }
+            Step::Links => {
+                if surroundings.sees_host {
+                    self.linked = engine.follow_links(powers).await?;
+                    guard(&mut self.linked, &BTreeSet::new(), surroundings);
+                }
+                None
+            }
+        };
         Ok(())
     }
 }

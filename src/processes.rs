@@ -108,8 +108,11 @@ fn is_of(cgroups: &str, id: &ContainerId) -> bool {
     let container = |path: &str| {
         path.rsplit('/').find_map(|name| {
             let scope = name.strip_suffix(".scope");
-            let name = scope.map_or(name, |scope| scope.rsplit('-').next().unwrap_or(scope));
-            ContainerId::parse(name)
+            let (kind, name) = scope.map_or(("", name), |scope| {
+                scope.rsplit_once('-').unwrap_or(("", scope))
+            });
+            // What watches over a container stands beside it.
+            ContainerId::parse(name).filter(|_| !kind.ends_with("conmon"))
         })
     };
     paths.filter_map(container).any(|one| one == *id)
@@ -133,6 +136,7 @@ mod tests {
             format!("0::/system.slice/docker-{one}.scope"),
             format!("0::/../{one}/init.scope"),
             format!("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{one}.scope"),
+            format!("0::/machine.slice/libpod-{one}.scope"),
             format!("3:cpu:/\n0::/docker/{one}"),
         ] {
             assert!(is_of(&path, &one), "{path}");
@@ -142,6 +146,7 @@ mod tests {
             "0::/",
             "",
             "nonsense",
+            &format!("0::/machine.slice/libpod-conmon-{one}.scope"),
             &format!("0::/docker/x{one}"),
             &format!("0::/docker/{one}/{other}"),
         ] {

@@ -161,6 +161,9 @@ pub struct Record {
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>)]
     pub powers: Option<BTreeSet<Power>>,
+    /// There may be more of those: not all that it joins or mounts was looked at.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_do_more: bool,
     /// The repo digests of its image, where they were looked at.
     #[serde(default)]
     pub image_digests: Vec<String>,

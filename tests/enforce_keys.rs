@@ -294,7 +294,7 @@ fn an_older_one_takes_its_place_under_the_rule_of_its_new_name() {
 fn each_takes_the_first_rule_with_room() {
     let engine = engine();
     let list = rule("max = 1")
-        + "[[allow]]\nrule = \"spare\"\nimage = \"good:1\"\nmax = 1\n\
+        + "[[allow]]\nrule = \"spare\"\nimage = \"good:1\"\nmax = 1\ngrants = []\n\
            [[allow]]\nrule = \"named\"\ncontainer = \"extra\"\n";
     let warden = warden(&engine, &list);
     let first = engine.run(&[], "good:1", &[]);

@@ -497,6 +497,26 @@ fn a_name_that_can_not_be_read_in_a_list_is_asked_for() {
     fake.wait_for_kill(&good);
 }
 
+/// Nor does it give its place to another.
+#[test]
+fn a_name_that_can_not_be_read_is_no_other_one() {
+    let fake = Scripted::start();
+    let (first, second) = (numbered(1), numbered(2));
+    let mut container = listed(&first, "good:1");
+    container["Name"] = json!("/n1");
+    let alias = format!("/other/{}", "x".repeat(9 * 1024 * 1024));
+    let names = json!([alias, "/n1"]);
+    fake.world().containers.insert(first.clone(), container);
+    let warden = fake.warden(&LIST.replace("\nimage", "\nmax = 1\nimage"), "1h");
+    warden.wait_for_verdict(&first, "allowed");
+    fake.world().containers.get_mut(&first).unwrap()["Names"] = names;
+    fake.begin(&second, "good:1");
+    fake.wait_for_kill(&second);
+    let record = warden.wait_for_verdict(&second, "denied");
+    assert_eq!(record["reason"], "over-max", "{record:#}");
+    assert_eq!(fake.killed(), BTreeSet::from([second]));
+}
+
 /// A runtime that is the default gives no power, and would be one by the answer that is left.
 #[test]
 fn what_is_ordinary_on_an_engine_is_known_through_a_bad_moment() {

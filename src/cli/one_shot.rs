@@ -230,7 +230,11 @@ async fn see(engine: &dyn Engine, asker: Asker<'_>) -> Result<Seen, Failure> {
             Ok(Some(container)) => containers.push(container),
             Err(error) if error.is_connection() => return Err(failure(&error)),
             // One container's trouble is its own: what is open about it stays so.
-            Err(_) => containers.push(container),
+            Err(_) => {
+                let mut container = container;
+                memory.recall(&mut container);
+                containers.push(container);
+            }
         }
     }
     Ok(Seen {

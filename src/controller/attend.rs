@@ -325,11 +325,16 @@ impl<'a> Attendance<'a> {
         let surroundings = &self.enforcement.surroundings;
         let listed = container.clone();
         let memory = &mut self.history.memory;
-        let call = || look::complete(engine, listed, memory, surroundings, &look::everything);
+        let call = || {
+            let looked = look::complete(engine, listed, memory, surroundings, &look::everything);
+            tokio::time::timeout(INSPECT, looked)
+        };
         let call = self.context.leisure.call(&self.subject.hung, call);
-        let call = tokio::time::timeout(INSPECT, call);
-        if let Ok(Ok(Some(completed))) = call.await {
-            container = completed;
+        match self.subject.unless_marked(call).await {
+            // What has happened to it is looked at first.
+            None => return,
+            Some(Ok(Ok(Some(completed)))) => container = completed,
+            Some(_) => {}
         }
         self.count_unknown_fields();
         self.record(&container, verdict, outcome, Extra::default())
@@ -489,7 +494,9 @@ impl<'a> Attendance<'a> {
         match self.trigger {
             Trigger::Create => true,
             Trigger::Rename | Trigger::Update => {
-                last.is_some_and(|(last, _)| !last.state.is_live())
+                let heard = self.subject.heard();
+                let has_begun = heard.starts > heard.settled && !heard.is_down;
+                !has_begun && last.is_some_and(|(last, _)| !last.state.is_live())
             }
             _ => false,
         }

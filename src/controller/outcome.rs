@@ -59,25 +59,24 @@ impl Attendance<'_> {
         container: &Container,
         inspection: &Inspection,
     ) -> Container {
-        let mut container = container.clone();
         let is_known = inspection.created_at.is_some();
         if !is_known || !container.powers_are_open() {
-            return container;
+            return container.clone();
         }
-        let mut powers = inspection.powers.clone();
-        if !inspection.joins.is_empty() || !inspection.local_volumes.is_empty() {
-            let engine = self.context.engine.as_ref();
-            let surroundings = &self.enforcement.surroundings;
-            let memory = self.history.memory.clone();
-            let call = || look::follow(engine, inspection, memory, surroundings);
-            let call = self.context.leisure.call(&self.subject.hung, call);
-            let call = tokio::time::timeout(INSPECT, call);
-            if let Some(Ok(followed)) = self.subject.unless_marked(call).await {
-                powers = followed;
-            }
+        let (engine, memory) = (self.context.engine.as_ref(), self.history.memory.clone());
+        let surroundings = &self.enforcement.surroundings;
+        let listed = container.clone();
+        let call = || look::with_powers(engine, listed, inspection, memory, surroundings);
+        let call = self.context.leisure.call(&self.subject.hung, call);
+        let call = tokio::time::timeout(INSPECT, call);
+        match self.subject.unless_marked(call).await {
+            Some(Ok(container)) => container,
+            _ => Container {
+                powers: container.powers.clone().or(Some(inspection.powers.clone())),
+                may_do_more: true,
+                ..container.clone()
+            },
         }
-        container.powers.get_or_insert_default().extend(powers);
-        container
     }
 
     /// Its end is put on record whenever it comes.

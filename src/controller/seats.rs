@@ -138,7 +138,8 @@ async fn gone_among(engine: &dyn Engine, seen: &[Container]) -> Option<Vec<Conta
     let now: BTreeMap<_, _> = now.iter().map(|one| (&one.id, one)).collect();
     let stays = |one: &&Container| {
         let now = now.get(&one.id);
-        now.is_some_and(|now| now.state.is_live() && now.name == one.name)
+        let is_called_so = |now: &Container| now.name_is_open || now.name == one.name;
+        now.is_some_and(|now| now.state.is_live() && is_called_so(now))
     };
     let gone = seen.iter().filter(|one| !stays(one));
     Some(gone.map(|one| one.id.clone()).collect())

@@ -38,6 +38,7 @@ fn record(seq: u64) -> Record {
         image_id: None,
         labels: [("com.docker.compose.project".to_owned(), "x".repeat(500))].into(),
         powers: None,
+        may_do_more: false,
         image_digests: Vec::new(),
         verdict: "denied".to_owned(),
         rule: None,

@@ -106,10 +106,9 @@ pub(super) struct Group {
 impl Group {
     pub(super) fn add(&mut self, source: &Arc<str>, container: &Container, by: PinBy) {
         self.sources.insert(source.clone());
-        match &container.powers {
-            None => self.is_open = true,
-            Some(powers) => self.powers.extend(powers.iter().cloned()),
-        }
+        self.is_open |= container.powers_are_open();
+        self.powers
+            .extend(container.powers.iter().flatten().cloned());
         let name = name_of_image(container);
         let has_tag = name.as_ref().is_some_and(|name| name.tag().is_some());
         let pin = match by {

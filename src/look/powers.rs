@@ -62,6 +62,7 @@ pub(super) async fn add_joined(
                 let name = names.entry(target).or_insert(name);
                 powers.insert(Power::Join(name.clone()));
                 powers.extend(other.powers);
+                // (Which also looks at what all of them mount.)
                 add_volumes(engine, &other.local_volumes, surroundings, powers).await?;
                 to_join.extend(other.joins);
             }

@@ -124,6 +124,7 @@ fn edit(record: &Record, list: &Allowlist, now: Timestamp) -> Option<String> {
         image_id: record.image_id.clone(),
         labels: Some(record.labels.clone()),
         powers: record.powers.clone(),
+        may_do_more: record.may_do_more,
         image_names: Some(record.image_digests.clone()).filter(|digests| !digests.is_empty()),
         ..Container::new(record.container_id.clone())
     };

@@ -50,11 +50,12 @@ DESTDIR =
 PREFIX = /usr/local
 PROFILE = release
 PROGRAM = $(TARGET)/$(PROFILE:dev=debug)/dockwarden
+BUILD_PROGRAM = cargo build --locked --profile $(PROFILE)
 SHARE = $(DESTDIR)$(PREFIX)/share
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 install: # program, manual, completions, systemd unit, a list that only audits: make install PREFIX=/usr DESTDIR=/tmp/root
 	scripts/install-missing $(BUILD)
-	cargo build --locked --profile $(PROFILE)
+	$(BUILD_PROGRAM)
 	scripts/package-files $(PROGRAM) $(TARGET)/package
 	install -D -t $(DESTDIR)$(PREFIX)/bin $(PROGRAM)
 	install -D -m 644 -t $(SHARE)/man/man1 $(TARGET)/package/man/*
@@ -69,6 +70,6 @@ CARGO_DEB = 3.8.0
 deb: # a Debian package of the same, in target/debian
 	scripts/install-missing $(BUILD) dpkg-shlibdeps=dpkg-dev
 	cargo deb --version 2>/dev/null | grep -qF $(CARGO_DEB) || cargo install --locked --debug cargo-deb --version $(CARGO_DEB)
-	cargo build --locked --profile $(PROFILE)
+	$(BUILD_PROGRAM)
 	scripts/package-files $(PROGRAM) $(TARGET)/package
 	cargo deb --locked --no-build --profile $(PROFILE) $(if $(filter dev,$(PROFILE)),--fast)

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::hint::black_box;
+use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dockwarden::allowlist::Allowlist;
@@ -78,9 +79,9 @@ fn meant(number: usize) -> Container {
         image_names: Some(vec![image.clone()]),
         image: Some(image),
         powers: Some(BTreeSet::new()),
-        labels: Some(BTreeMap::from(
+        labels: Some(Arc::new(BTreeMap::from(
             labels.map(|(key, value)| (key.to_owned(), value)),
-        )),
+        ))),
         ..Container::new(ContainerId::parse(&format!("{number:064x}")).expect("full id"))
     }
 }

@@ -339,12 +339,10 @@ mod tests {
         container.image = Some(image.to_owned());
         container.image_id = Some(format!("sha256:{}", "1a".repeat(32)));
         container.name = Some(name.to_owned());
-        container.labels = Some(
-            labels
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                .collect(),
-        );
+        let labels = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        container.labels = Some(Arc::new(labels.collect()));
         container
     }
 

@@ -183,8 +183,9 @@ pub struct Container {
     pub runs_image_command: Option<bool>,
     /// The program of a foreign exec that was started in this life of it.
     pub foreign_exec: Option<String>,
-    /// Its labels; `None` when they are absent or too large to be read.
-    pub labels: Option<BTreeMap<String, String>>,
+    /// Its labels; `None` when they are absent or too large to be read. They may be long, and what is known of a
+    /// container is held in several places.
+    pub labels: Option<Arc<BTreeMap<String, String>>>,
     /// Where it is in its life.
     pub state: State,
     /// The engine's sentence about the state, such as `Up 3 minutes`.

@@ -304,7 +304,7 @@ fn to_record(decision: &Decision, host: String) -> Record {
     } = decision;
     let ended = matches!(decision.outcome, Some(Outcome::Done | Outcome::NeverRan));
     let names = container.image_names.iter().flatten();
-    let labels = container.labels.iter().flatten();
+    let labels = container.labels.iter().flat_map(|labels| labels.iter());
     Record {
         v: 1,
         seq: 0,

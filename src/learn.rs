@@ -47,7 +47,7 @@ impl Sighting {
                 image_names: Some(record.image_digests),
                 powers: record.powers,
                 may_do_more: record.may_do_more,
-                labels: Some(record.labels),
+                labels: Some(record.labels.into()),
                 ..Container::new(record.container_id)
             },
         }
@@ -125,8 +125,10 @@ fn merged(
         if let Some(powers) = container.powers {
             known.powers.get_or_insert_default().extend(powers);
         }
-        let labels = known.labels.get_or_insert_default();
-        labels.extend(container.labels.into_iter().flatten());
+        if let Some(labels) = container.labels {
+            let known = Arc::make_mut(known.labels.get_or_insert_default());
+            known.extend(Arc::unwrap_or_clone(labels));
+        }
     }
     merged
 }

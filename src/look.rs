@@ -179,16 +179,8 @@ pub async fn with_powers(
     surroundings: &Surroundings,
 ) -> Container {
     memory.take(Arc::new(inspection.clone()));
-    while let Some(step) = memory.next {
-        // What was found before an error is better than nothing.
-        if memory
-            .look_further(engine, step, surroundings)
-            .await
-            .is_err()
-        {
-            break;
-        }
-    }
+    // What was found before an error is better than nothing.
+    while memory.next.is_some() && memory.look_further(engine, surroundings).await.is_ok() {}
     let mut told = container.clone();
     memory.recall(&mut told);
     (container.powers, container.may_do_more) = (told.powers, told.may_do_more);
@@ -350,10 +342,10 @@ impl Memory {
     ) -> Result<(), EngineError> {
         let image_id = container.image_id.as_deref().unwrap_or_default();
         match question {
-            Question::Inspection => match self.next.filter(|_| self.inspection.is_some()) {
-                Some(step) => self.look_further(engine, step, surroundings).await?,
-                None => self.inspect(engine, &container.id).await?,
-            },
+            Question::Inspection if self.inspection.is_none() => {
+                self.inspect(engine, &container.id).await?;
+            }
+            Question::Inspection => self.look_further(engine, surroundings).await?,
             Question::ImageNames => self.image_facts(engine, image_id).await?,
             Question::Command => {
                 if self.inspection.is_none() {
@@ -403,13 +395,13 @@ impl Memory {
         }
     }
 
+    /// Takes the next step to all its powers.
     async fn look_further(
         &mut self,
         engine: &dyn Engine,
-        step: Step,
         surroundings: &Surroundings,
     ) -> Result<(), EngineError> {
-        let Some(inspection) = &self.inspection else {
+        let (Some(step), Some(inspection)) = (self.next, &self.inspection) else {
             return Ok(());
         };
         let powers = &mut self.powers;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use dockwarden::allowlist::{Allowlist, Question, Reason, Verdict};
 use dockwarden::container::{Ancestor, Container, ContainerId, State};
@@ -30,7 +31,7 @@ fn container() -> Container {
         ancestors: Some(Vec::new()),
         powers: Some(BTreeSet::new()),
         runs_image_command: Some(true),
-        labels: Some([("tier".to_owned(), "front".to_owned())].into()),
+        labels: Some(Arc::new([("tier".to_owned(), "front".to_owned())].into())),
         state: State::Running,
         ..Container::new(ContainerId::parse(&"0".repeat(64)).unwrap())
     }

@@ -222,7 +222,8 @@ pub(super) fn view(
     let is_shown = |key: &str| {
         show_all_labels || is_grouping_label(key) || enforcement.in_force.list.looks_at_label(key)
     };
-    let labels = container.labels.iter().flatten().map(|(key, value)| {
+    let labels = container.labels.iter().flat_map(|labels| labels.iter());
+    let labels = labels.map(|(key, value)| {
         let value = if is_shown(key) { value } else { HIDDEN };
         (key.clone(), value.to_owned())
     });

@@ -1,5 +1,6 @@
 //! `dockwarden explain`: the verdict on one container, real, gone or imagined, rule by rule.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -191,7 +192,7 @@ fn imagined(image: &str, arguments: &Arguments) -> Result<Container, Failure> {
     }
     let id = ContainerId::parse(&"0".repeat(64))
         .ok_or_else(|| Failure::bad_usage("an imagined container has no id"))?;
-    let labels: Option<_> = arguments
+    let labels: Option<BTreeMap<_, _>> = arguments
         .labels
         .iter()
         .map(|label| {
@@ -218,7 +219,7 @@ fn imagined(image: &str, arguments: &Arguments) -> Result<Container, Failure> {
         powers: Some(powers?),
         runs_image_command: Some(true),
         ancestors: Some(Vec::new()),
-        labels: Some(labels),
+        labels: Some(labels.into()),
         ..Container::new(id)
     })
 }

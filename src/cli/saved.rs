@@ -89,7 +89,7 @@ fn container(element: &Value) -> Option<(Container, BTreeSet<String>)> {
         ancestors: field(element, "ancestors"),
         powers: field(element, "powers"),
         runs_image_command: field(element, "runs_image_command"),
-        labels: Some(labels),
+        labels: Some(labels.into()),
         state: State::parse(state.as_deref().unwrap_or_default()),
         status_text: field(element, "status_text"),
         created_at: field(element, "created_at"),
@@ -123,7 +123,7 @@ mod tests {
         );
         assert_eq!(
             found.labels,
-            Some([("b".to_owned(), "c".to_owned())].into())
+            Some(BTreeMap::from([("b".to_owned(), "c".to_owned())]).into())
         );
         assert_eq!(hidden, ["a".to_owned()].into());
         let powers: Vec<_> = found

@@ -331,10 +331,9 @@ impl<'a> Attendance<'a> {
         };
         let call = self.context.leisure.call(&self.subject.hung, call);
         match self.subject.unless_marked(call).await {
-            // What has happened to it is looked at first.
-            None => return,
             Some(Ok(Ok(Some(completed)))) => container = completed,
-            Some(_) => {}
+            // Nothing that happened to it is kept waiting, and it may be over by then.
+            _ => self.history.memory.recall(&mut container),
         }
         self.count_unknown_fields();
         self.record(&container, verdict, outcome, Extra::default())

@@ -1,6 +1,5 @@
 //! What became of a container, put on record.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -244,8 +243,8 @@ impl Attendance<'_> {
             // What it exits with is its own choice.
             return is_death_heard && self.who_ended_it().await == Outcome::EndedItself;
         }
-        let is_label = |labels: &BTreeMap<_, _>| labels.contains_key(Change::EXIT_CODE);
-        let is_forged = container.labels.as_ref().is_none_or(is_label);
+        let labels = container.labels.as_ref();
+        let is_forged = labels.is_none_or(|labels| labels.contains_key(Change::EXIT_CODE));
         let told = self.subject.heard().exit_code;
         let told = told.filter(|_| is_death_heard && !is_forged);
         let exit_code = inspection.exit_code.or(told);

@@ -2,6 +2,7 @@
 //! version does not know costs that field alone, never the list or the stream.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -26,7 +27,7 @@ pub(super) fn listed(element: &Value) -> Option<Container> {
     container.name_is_open = names.is_some_and(|names| !names.is_array() && !names.is_null());
     container.image = text(element, "Image");
     container.image_id = text(element, "ImageID");
-    container.labels = element.get("Labels").and_then(labels);
+    container.labels = element.get("Labels").and_then(labels).map(Arc::new);
     container.state = State::parse(element.get("State").and_then(Value::as_str).unwrap_or(""));
     container.status_text = text(element, "Status");
     container.created_at = element
@@ -333,7 +334,7 @@ mod tests {
         assert_eq!(container.name.as_deref(), Some("web-1"));
         assert_eq!(
             container.labels,
-            Some([("a".to_owned(), "b".to_owned())].into())
+            Some(BTreeMap::from([("a".to_owned(), "b".to_owned())]).into())
         );
         assert_eq!(container.ports.len(), 1);
         assert_eq!(container.ports[0].protocol, "0");

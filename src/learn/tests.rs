@@ -22,7 +22,7 @@ fn seen(serial: u32, image: &str, labels: &[(&str, &str)]) -> Sighting {
             image_id: Some(ID.to_owned()),
             image_names: Some(Vec::new()),
             powers: Some(BTreeSet::new()),
-            labels: Some(labels.collect()),
+            labels: Some(Arc::new(labels.collect())),
             ..Container::new(ContainerId::parse(&format!("{serial:064x}")).expect("full id"))
         },
     }

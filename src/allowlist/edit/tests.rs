@@ -1,6 +1,6 @@
 //! What would allow a container, written into a list, is a list that allows it.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -24,7 +24,9 @@ fn container() -> Container {
         name: Some("web".to_owned()),
         image: Some("shop/web:1".to_owned()),
         image_id: Some(digest("b")),
-        labels: Some([("tier".to_owned(), "front\u{202e}\"".to_owned())].into()),
+        labels: Some(Arc::new(
+            [("tier".to_owned(), "front\u{202e}\"".to_owned())].into(),
+        )),
         powers: Some(powers.collect()),
         runs_image_command: Some(false),
         image_names: Some(Vec::new()),
@@ -160,7 +162,7 @@ fn what_is_written_allows_it() {
 fn where_no_line_helps_none_is_written() {
     let (mut without_image, mut unlabelled) = (container(), container());
     without_image.image_id = Some(String::new());
-    unlabelled.labels = Some(BTreeMap::new());
+    unlabelled.labels = Some(Arc::default());
     let rule = "version = 1\n[[allow]]\nrule = \"web\"\nimage = \"shop/web\"\nlabels = { tier = \"back\" }\n";
     let (reason, edited) = judged(rule, &without_image);
     assert_eq!((reason, edited), (Some(Reason::NoImage), None));
@@ -207,7 +209,7 @@ proptest! {
             container.image = container.image_id.clone();
         }
         if is_labelled {
-            let labels = container.labels.get_or_insert_default();
+            let labels = Arc::make_mut(container.labels.get_or_insert_default());
             labels.insert("a.b".to_owned(), "any".to_owned());
         }
         let mut text = "version = 1\n".to_owned();

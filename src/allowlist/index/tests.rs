@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
@@ -216,7 +217,7 @@ fn container() -> impl Strategy<Value = Container> {
             ancestors,
             name: name.filter(|_| !name_is_open),
             name_is_open,
-            labels,
+            labels: labels.map(Into::into),
             may_do_more: may_do_more && powers.is_some(),
             powers,
             runs_image_command,
@@ -309,10 +310,10 @@ fn few_of_many_rules_are_asked() {
         image_id: Some(filled("sha256:HEX", 77)),
         image_names: Some(Vec::new()),
         powers: Some(BTreeSet::new()),
-        labels: Some(BTreeMap::from([
+        labels: Some(Arc::new(BTreeMap::from([
             ("project".to_owned(), "shop".to_owned()),
             ("service".to_owned(), "web-77".to_owned()),
-        ])),
+        ]))),
         ..unknown()
     };
     let changes: [fn(&mut Container); 9] = [

@@ -122,7 +122,7 @@ fn edit(record: &Record, list: &Allowlist, now: Timestamp) -> Option<String> {
         name: record.container_name.clone(),
         image: record.image.clone(),
         image_id: record.image_id.clone(),
-        labels: Some(record.labels.clone()),
+        labels: Some(record.labels.clone().into()),
         powers: record.powers.clone(),
         may_do_more: record.may_do_more,
         image_names: Some(record.image_digests.clone()).filter(|digests| !digests.is_empty()),

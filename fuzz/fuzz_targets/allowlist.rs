@@ -21,7 +21,7 @@ static CONTAINERS: LazyLock<[Container; 2]> = LazyLock::new(|| {
     plain.ancestors = Some(Vec::new());
     plain.powers = Some(BTreeSet::new());
     plain.runs_image_command = Some(true);
-    plain.labels = Some(BTreeMap::from([("a.b".to_owned(), "c".to_owned())]));
+    plain.labels = Some(BTreeMap::from([("a.b".to_owned(), "c".to_owned())]).into());
 
     let mut strong = plain.clone();
     strong.image = strong.image_id.clone();

@@ -2,7 +2,7 @@
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
-# `--build-arg CARGO_PROFILE_RELEASE_LTO=off --build-arg CARGO_PROFILE_RELEASE_OPT_LEVEL=1` is a quicker build of a
+# `--build-arg CARGO_PROFILE_RELEASE_LTO=off --build-arg CARGO_PROFILE_RELEASE_OPT_LEVEL=0` is a quicker build of a
 # larger and slower program.
 ARG CARGO_PROFILE_RELEASE_LTO=thin
 ARG CARGO_PROFILE_RELEASE_OPT_LEVEL=3

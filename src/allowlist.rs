@@ -299,7 +299,8 @@ impl Allowlist {
     }
 
     /// The verdict, or what is to be asked first. The first rule that is not ruled out decides, so
-    /// that the answer never depends on what happens to be known of later ones.
+    /// that the answer never depends on what happens to be known of later ones. Where that one may have no room
+    /// left, it is to be known which others have.
     fn consider(&self, facts: &Facts<'_>, now: Timestamp) -> Result<Verdict, Question> {
         if facts.container.image_id.as_deref() == Some("") {
             return Ok(Verdict::denied(
@@ -309,20 +310,34 @@ impl Allowlist {
             ));
         }
         let candidates = self.rules.candidates(facts);
-        for rule in candidates.iter() {
-            match rule.compare(facts, now) {
-                Match::Yes => {
-                    return Ok(Verdict::Allowed {
-                        rule: rule.name.clone(),
-                        would_deny: rule.audit,
-                    });
-                }
-                Match::Open(question) => return Err(question),
-                Match::No => {}
-            }
-        }
-        Ok(nearest::denial(self, &candidates, facts, now))
+        let allowed = allowing(candidates.iter(), facts, now)?;
+        Ok(allowed.unwrap_or_else(|| nearest::denial(self, &candidates, facts, now)))
     }
+}
+
+/// The verdict of the first of these rules that matches; `None` where all are ruled out.
+fn allowing<'a>(
+    rules: impl Iterator<Item = &'a Rule>,
+    facts: &Facts<'_>,
+    now: Timestamp,
+) -> Result<Option<Verdict>, Question> {
+    let mut allowed = None;
+    for rule in rules {
+        match rule.compare(facts, now) {
+            Match::Yes => {
+                allowed.get_or_insert_with(|| Verdict::Allowed {
+                    rule: rule.name.clone(),
+                    would_deny: rule.audit,
+                });
+                if rule.max.is_none() {
+                    break;
+                }
+            }
+            Match::Open(question) => return Err(question),
+            Match::No => {}
+        }
+    }
+    Ok(allowed)
 }
 
 #[cfg(test)]
@@ -344,6 +359,20 @@ mod tests {
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         container.labels = Some(Arc::new(labels.collect()));
         container
+    }
+
+    #[test]
+    fn of_who_may_be_one_too_many_all_is_asked_that_other_rules_look_at() {
+        let list = list(
+            "[[allow]]\nimage = \"a\"\nmax = 1\n[[allow]]\nimage = \"a\"\ncommand = \"image\"\n",
+        );
+        let now = at("2026-01-01T00:00:00Z");
+        let mut container = container("a", "web", &[]);
+        container.powers = Some(Default::default());
+        assert_eq!(list.question(&container, now), Some(Question::Command));
+        container.runs_image_command = Some(false);
+        assert_eq!(list.question(&container, now), None);
+        assert!(list.judge(&container, now).is_allowed());
     }
 
     fn at(text: &str) -> Timestamp {

@@ -28,7 +28,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -86,6 +86,10 @@ struct Context {
     creations: Slots,
     /// The same for what has time: nothing that runs is waiting for it.
     leisure: Slots,
+    /// The same for what is asked for a record alone.
+    records: Slots,
+    /// Who may go through the host's processes.
+    scans: Arc<Semaphore>,
     /// The turns of those that have time.
     turns: Slots,
     seats: Seats,
@@ -218,6 +222,8 @@ impl Controller {
                 looks: Slots::new(CALLS),
                 creations: Slots::new(CALLS),
                 leisure: Slots::new(LEISURELY_CALLS),
+                records: Slots::new(CALLS),
+                scans: Arc::new(Semaphore::new(1)),
                 turns: Slots::new(LEISURELY_CALLS),
                 seats: Seats::default(),
                 prepared: Prepared::default(),

@@ -170,7 +170,8 @@ pub async fn refresh(
     Ok(())
 }
 
-/// A container with all its powers, after an inspection, as far as what that leads to tells them.
+/// A container with all its powers, beside those that it has: by an inspection, and as far as what that leads to tells
+/// them.
 pub async fn with_powers(
     engine: &dyn Engine,
     mut container: Container,
@@ -183,7 +184,9 @@ pub async fn with_powers(
     while memory.next.is_some() && memory.look_further(engine, surroundings).await.is_ok() {}
     let mut told = container.clone();
     memory.recall(&mut told);
-    (container.powers, container.may_do_more) = (told.powers, told.may_do_more);
+    let powers = container.powers.get_or_insert_default();
+    powers.extend(told.powers.into_iter().flatten());
+    container.may_do_more = told.may_do_more;
     container
 }
 

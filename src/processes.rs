@@ -62,8 +62,8 @@ pub fn kill(pid: u32, id: &ContainerId) -> Result<(), NotKilled> {
     pidfd_send_signal(&process, Signal::KILL).map_err(of_errno)
 }
 
-/// The oldest process of a container, by the kernel's word alone: its first one. `None` where it has none.
-pub fn first_of(id: &ContainerId) -> Option<u32> {
+/// The oldest process of a container, which is its first one, by the kernel's word alone. `None` where it has none.
+pub fn oldest_of(id: &ContainerId) -> Option<u32> {
     let numbers = std::fs::read_dir("/proc").into_iter().flatten();
     let numbers = numbers.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let is_its = |pid: &u32| {

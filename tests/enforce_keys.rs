@@ -295,18 +295,21 @@ fn each_takes_the_first_rule_with_room() {
     let engine = engine();
     let list = rule("max = 1")
         + "[[allow]]\nrule = \"spare\"\nimage = \"good:1\"\nmax = 1\ngrants = []\n\
+           [[allow]]\nrule = \"own\"\nimage = \"good:1\"\ncommand = \"image\"\nmax = 1\n\
            [[allow]]\nrule = \"named\"\ncontainer = \"extra\"\n";
     let warden = warden(&engine, &list);
     let first = engine.run(&[], "good:1", &[]);
     let first = assert_allowed(&engine, &warden, &first, "good");
     let second = engine.run(&[], "good:1", &[]);
     let second = assert_allowed(&engine, &warden, &second, "spare");
-    let third = engine.run(&[], "good:1", &[]);
+    let third = engine.run(&[], "good:1", &["stubborn"]);
     assert_ended(&engine, &warden, &third, "over-max");
+    let own = engine.run(&[], "good:1", &[]);
+    let own = assert_allowed(&engine, &warden, &own, "own");
     let extra = engine.run(&["--name=extra"], "good:1", &[]);
     let extra = assert_allowed(&engine, &warden, &extra, "named");
     fence(&engine);
-    engine.assert_same(&[first, second, extra]);
+    engine.assert_same(&[first, second, own, extra]);
 }
 
 #[test]

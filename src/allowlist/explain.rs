@@ -154,6 +154,9 @@ fn grants(rule: &Rule, container: &Container) -> Option<KeyCheck> {
         },
         found: match &container.powers {
             None => "what is not known yet".to_owned(),
+            Some(powers) if powers.is_empty() && container.may_do_more => {
+                "what is not known yet".to_owned()
+            }
             Some(powers) if powers.is_empty() => "nothing".to_owned(),
             Some(powers) => all_of(&powers.iter().collect::<Vec<_>>()),
         },

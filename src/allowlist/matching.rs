@@ -126,10 +126,9 @@ impl Rule {
             ImageMatch::Misses | ImageMatch::WrongContent => Match::No,
             ImageMatch::Open(question) => Match::Open(question),
         };
-        // Lists tell the second of creation only. And who is one too many here may have room under another rule,
-        // which may look at powers.
-        let age = match self.max {
-            Some(_) if facts.container.powers_are_open() => Match::Open(Question::Inspection),
+        // Lists tell the second of creation only.
+        let age = match (self.max, &facts.container.powers) {
+            (Some(_), None) => Match::Open(Question::Inspection),
             _ => Match::Yes,
         };
         let name = match self.container.as_slice() {

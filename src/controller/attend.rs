@@ -325,14 +325,10 @@ impl<'a> Attendance<'a> {
         let surroundings = &self.enforcement.surroundings;
         let listed = container.clone();
         let memory = &mut self.history.memory;
-        let call = || {
-            let looked = look::complete(engine, listed, memory, surroundings, &look::everything);
-            tokio::time::timeout(INSPECT, looked)
-        };
-        let call = self.context.leisure.call(&self.subject.hung, call);
-        match self.subject.unless_marked(call).await {
-            Some(Ok(Ok(Some(completed)))) => container = completed,
-            // Nothing that happened to it is kept waiting, and it may be over by then.
+        let call = || look::complete(engine, listed, memory, surroundings, &look::everything);
+        let call = self.context.records.call(&self.subject.hung, call);
+        match tokio::time::timeout(INSPECT, call).await {
+            Ok(Ok(Some(completed))) => container = completed,
             _ => self.history.memory.recall(&mut container),
         }
         self.count_unknown_fields();
@@ -383,7 +379,7 @@ impl<'a> Attendance<'a> {
             && last.is_some_and(|(_, verdict)| verdict.is_denied());
         let first_process = async {
             match is_aimed_at {
-                true => first_process(context, &subject.id).await,
+                true => first_process(context, &subject.id).await.ok().flatten(),
                 false => None,
             }
         };
@@ -520,7 +516,7 @@ pub(super) async fn judge(
 }
 
 /// What must be asked before a container can be judged: now, and when it starts.
-fn ask(enforcement: &Enforcement, container: &Container) -> Option<Question> {
+pub(super) fn ask(enforcement: &Enforcement, container: &Container) -> Option<Question> {
     let (list, now) = (&enforcement.in_force.list, Timestamp::now());
     let is_removed = Policy::of(enforcement).removes(container.state);
     let at_create = is_removed.then(|| list.question_at_create(container, now));

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 
 use super::Context;
 use super::attend::{Attendance, Next, judge};
@@ -231,7 +232,10 @@ async fn thaw(context: &Context, subject: &Subject, action: Action) -> Infallibl
 async fn signal(context: &Context, subject: &Subject, pid: Option<u32>) -> bool {
     let pid = match pid {
         Some(pid) => Some(pid),
-        None => first_process(context, &subject.id).await,
+        None => match first_process(context, &subject.id).await {
+            Ok(told) => told,
+            Err(_) => oldest_process(context, &subject.id).await,
+        },
     };
     let Some(pid) = pid else {
         return false;
@@ -247,18 +251,29 @@ async fn signal(context: &Context, subject: &Subject, pid: Option<u32>) -> bool 
     }
 }
 
-/// The number of a container's first process: by the engine where that tells it at once, else by the kernel.
-pub(super) async fn first_process(context: &Context, id: &ContainerId) -> Option<u32> {
-    let inspected = tokio::time::timeout(FIRST_PROCESS, context.engine.inspect(id)).await;
-    match inspected {
-        Ok(inspection) => inspection.ok()?.pid,
-        // What holds its lock keeps the engine from telling, and from killing.
-        Err(_) => {
-            let id = id.clone();
-            let found = tokio::task::spawn_blocking(move || processes::first_of(&id));
-            found.await.ok()?
-        }
-    }
+/// The number of a container's first process, by the engine.
+///
+/// # Errors
+/// When it does not tell at once.
+pub(super) async fn first_process(
+    context: &Context,
+    id: &ContainerId,
+) -> Result<Option<u32>, Elapsed> {
+    let inspected = tokio::time::timeout(FIRST_PROCESS, context.engine.inspect(id)).await?;
+    Ok(inspected.ok().and_then(|inspection| inspection.pid))
+}
+
+/// The same by the kernel: what holds a container's lock keeps the engine from telling, and from killing. One goes
+/// through all processes at a time, and the engine's kill does not wait for that.
+async fn oldest_process(context: &Context, id: &ContainerId) -> Option<u32> {
+    let turn = context.scans.clone().acquire_owned();
+    let turn = tokio::time::timeout(FIRST_PROCESS, turn).await.ok()?.ok()?;
+    let id = id.clone();
+    let found = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        processes::oldest_of(&id)
+    });
+    found.await.ok()?
 }
 
 /// Waits until what the engine reported shows. Its word alone is not enough: a kill of a

@@ -5,11 +5,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::attend::Attendance;
+use super::attend::{Attendance, ask};
 use super::subject::ToldExec;
 use crate::allowlist::{Question, Verdict};
 use crate::container::Container;
 use crate::engine::{EngineError, Exec, Inspection};
+use crate::look;
 use crate::record::Trigger;
 
 /// How long the engine surely remembers an exec.
@@ -72,8 +73,14 @@ impl Attendance<'_> {
         if let Some(program) = foreign {
             self.history.memory.foreign_exec(program);
         }
-        // That may also be known from before this process.
-        self.history.memory.recall(container);
+        // That may also be known from before this process. Where it rules out the rule, others are asked.
+        let (enforcement, memory) = (&self.enforcement, &mut self.history.memory);
+        let asker = |container: &Container| ask(enforcement, container);
+        let listed = container.clone();
+        let completed = look::complete(engine, listed, memory, surroundings, &asker);
+        if let Some(completed) = completed.await? {
+            *container = completed;
+        }
         Ok(())
     }
 

@@ -62,19 +62,18 @@ impl Attendance<'_> {
         if !is_known || !container.powers_are_open() {
             return container.clone();
         }
+        let mut container = container.clone();
+        let known = container.powers.get_or_insert_default();
+        known.extend(inspection.powers.iter().cloned());
+        container.may_do_more = true;
         let (engine, memory) = (self.context.engine.as_ref(), self.history.memory.clone());
-        let surroundings = &self.enforcement.surroundings;
-        let listed = container.clone();
+        let (surroundings, listed) = (&self.enforcement.surroundings, container.clone());
         let call = || look::with_powers(engine, listed, inspection, memory, surroundings);
-        let call = self.context.leisure.call(&self.subject.hung, call);
+        let call = self.context.records.call(&self.subject.hung, call);
         let call = tokio::time::timeout(INSPECT, call);
         match self.subject.unless_marked(call).await {
             Some(Ok(container)) => container,
-            _ => Container {
-                powers: container.powers.clone().or(Some(inspection.powers.clone())),
-                may_do_more: true,
-                ..container.clone()
-            },
+            _ => container,
         }
     }
 

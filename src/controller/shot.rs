@@ -110,7 +110,6 @@ impl Attendance<'_> {
     ) {
         let action = self.enforcement.in_force.list.action;
         let inspection = inspection.unwrap_or_default();
-        let container = &self.with_powers(container, &inspection).await;
         let policy = inspection.restart_policy;
         let has_run = outcome != Outcome::NeverRan;
         let mut extra = Extra {
@@ -140,6 +139,7 @@ impl Attendance<'_> {
                 .await;
             extra.error = removed.err().map(|error| error.chain());
         }
+        let container = &self.with_powers(container, &inspection).await;
         self.record(container, verdict, Some(outcome), extra).await;
         if !self.is_outdated() {
             self.keep_dead_by(container, policy).await;

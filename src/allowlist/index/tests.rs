@@ -13,7 +13,7 @@ use proptest::{collection, option};
 
 use super::*;
 use crate::allowlist::matching::Match;
-use crate::allowlist::{Allowlist, Question, Verdict, explain, nearest};
+use crate::allowlist::{Allowlist, Question, Verdict, allowing, explain, nearest};
 use crate::container::{Ancestor, Container, ContainerId};
 use crate::grant::Power;
 
@@ -24,19 +24,8 @@ fn scanned(list: &Allowlist, facts: &Facts<'_>) -> Result<Verdict, Question> {
     if facts.container.image_id.as_deref() == Some("") {
         return list.consider(facts, NOW);
     }
-    for rule in list.rules.in_order() {
-        match rule.compare(facts, NOW) {
-            Match::Yes => {
-                return Ok(Verdict::Allowed {
-                    rule: rule.name.clone(),
-                    would_deny: rule.audit,
-                });
-            }
-            Match::Open(question) => return Err(question),
-            Match::No => {}
-        }
-    }
-    Ok(nearest::denial_by_scan(list, facts, NOW))
+    let allowed = allowing(list.rules.in_order(), facts, NOW)?;
+    Ok(allowed.unwrap_or_else(|| nearest::denial_by_scan(list, facts, NOW)))
 }
 
 /// Compares all that a list says of a container with what asking every rule says.

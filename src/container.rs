@@ -236,13 +236,6 @@ impl Container {
         }
     }
 
-    /// Whether the names of its image are still to be asked for: what looks at them is open.
-    pub fn image_is_open(&self) -> bool {
-        // Without an image there is no name to ask for.
-        let has_image = self.image_id.as_deref().is_some_and(|id| !id.is_empty());
-        has_image && self.image_is_id() && self.image_names.is_none()
-    }
-
     /// Whether something of what it can do is still to be asked for.
     pub fn powers_are_open(&self) -> bool {
         self.powers.is_none() || self.may_do_more

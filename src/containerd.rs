@@ -72,7 +72,7 @@ impl Socket {
 }
 
 /// Tells `tasks` what is created, from every containerd that there is, until `shutdown`; `watching` says
-/// whether one is being listened to. `engine` is the path of the engine's own socket.
+/// how many are being listened to. `engine` is the path of the engine's own socket.
 pub async fn follow(
     socket: Socket,
     engine: Option<PathBuf>,

@@ -4,7 +4,11 @@
 //! The loop here never waits for the engine, but for finding its own container before it begins:
 //! one container's trouble can't delay another's end.
 
+mod aim;
+mod attempt;
 mod attend;
+mod connection;
+mod context;
 mod end;
 mod execs;
 mod gate;
@@ -13,7 +17,9 @@ mod history;
 mod keep_dead;
 mod keep_running;
 mod lists;
+mod looking;
 mod outcome;
+mod recording;
 mod seats;
 mod shot;
 mod show;
@@ -23,7 +29,7 @@ mod sweep;
 mod unseen;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -35,15 +41,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::allowlist::Mode;
 use crate::container::ContainerId;
-use crate::engine::{Change, ChangeKind, Engine, EngineInfo, Listing};
+use crate::engine::{Change, ChangeKind, Engine};
 use crate::follow::{Relist, Update};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
-use crate::own::{self, Own};
-use crate::processes::{self, NotKilled};
-use crate::record::{Connection, Path, Trigger, What};
+use crate::own::Own;
+use crate::record::Trigger;
 use crate::state::{Ledger, StateDirectory};
 use crate::status::{Candidate, Enforcement, LoadedList};
+use context::Context;
 pub use gate::Gate;
 use gate::Prepared;
 use guard::Proposal;
@@ -51,13 +57,9 @@ use history::History;
 use lists::Opening;
 use seats::Seats;
 use shot::Shot;
-use slots::Slots;
+use slots::Lanes;
 use subject::Subject;
 
-/// How many calls on containers are under way at once, those that hang aside.
-const CALLS: usize = 16;
-/// The same for what has time.
-const LEISURELY_CALLS: usize = 2;
 /// How many shots of the gate may wait for the loop.
 const SHOTS: usize = 1_024;
 /// How long a shutdown waits for what is being ended.
@@ -68,62 +70,6 @@ const RESOLVE: Duration = Duration::from_secs(1);
 const HISTORY: SignedDuration = SignedDuration::from_secs(60);
 /// How long it takes to be told. Later it is the engine's clock that was set back.
 const HISTORY_TOLD: Duration = Duration::from_secs(10);
-
-/// What every container's task needs.
-struct Context {
-    engine: Arc<dyn Engine>,
-    journal: Journal,
-    metrics: Metrics,
-    enforcement: watch::Sender<Enforcement>,
-    /// What is known of containers, for the next process and for the API.
-    ledger: Ledger,
-    /// Where the list in force is written down.
-    state: Option<Arc<StateDirectory>>,
-    slots: Slots,
-    /// The same for what is asked before a verdict: no look waits until others are ended.
-    looks: Slots,
-    /// The same for what was just created: its start, which follows, keeps such calls waiting, and it does not run.
-    creations: Slots,
-    /// The same for what has time: nothing that runs is waiting for it.
-    leisure: Slots,
-    /// The same for what is asked for a record alone.
-    records: Slots,
-    /// Who may go through the host's processes.
-    scans: Arc<Semaphore>,
-    /// The turns of those that have time.
-    turns: Slots,
-    seats: Seats,
-    /// What the gate goes by.
-    prepared: Prepared,
-    /// Whether the engine's processes are seen here, and can be signalled.
-    shares_pids: AtomicBool,
-    /// The engine's time when it was first connected. What its history tells of the time before
-    /// only says where to look.
-    began: OnceLock<Timestamp>,
-    /// How often the engine was connected or lost.
-    connections: AtomicU64,
-    shutdown: CancellationToken,
-}
-
-impl Context {
-    /// A number for the present connection to the engine, or for there being none.
-    fn connection(&self) -> u64 {
-        self.connections.load(Ordering::Relaxed)
-    }
-
-    /// Whether a container's process can be ended by a signal.
-    fn is_sharing_pids(&self) -> bool {
-        self.shares_pids.load(Ordering::Relaxed)
-    }
-
-    /// Counts and tells that a path could not end what it should have.
-    fn fell_back(&self, path: Path, id: &ContainerId, error: &NotKilled) {
-        let path = path.as_str();
-        self.metrics.path_fallbacks.with_label_values(&[path]).inc();
-        let id = id.short();
-        tracing::warn!(id, path, %error, "a container's process was not ended; the engine is asked to");
-    }
-}
 
 /// What a controller is built from.
 pub struct Settings {
@@ -218,18 +164,14 @@ impl Controller {
                 enforcement: settings.enforcement,
                 ledger: settings.ledger,
                 state: settings.state,
-                slots: Slots::new(CALLS),
-                looks: Slots::new(CALLS),
-                creations: Slots::new(CALLS),
-                leisure: Slots::new(LEISURELY_CALLS),
-                records: Slots::new(CALLS),
+                lanes: Lanes::default(),
                 scans: Arc::new(Semaphore::new(1)),
-                turns: Slots::new(LEISURELY_CALLS),
                 seats: Seats::default(),
                 prepared: Prepared::default(),
                 shares_pids: AtomicBool::new(false),
                 began: OnceLock::new(),
                 connections: AtomicU64::new(0),
+                gaps: AtomicU64::new(0),
                 shutdown,
             }),
             relist: settings.relist,
@@ -284,9 +226,9 @@ impl Controller {
         let context = self.context.clone();
         loop {
             let expiry = self.next_expiry();
-            // Nothing is enforced before the own container is known: it may not be listed yet.
             let told_at = self.weighing.as_ref().map(|(_, told_at)| *told_at);
             let opens_at = self.opening.until();
+            // Nothing is enforced before the own container is known: it may not be listed yet.
             let must_resolve = self.connected && !self.own.is_resolved();
             tokio::select! {
                 () = context.shutdown.cancelled() => break,
@@ -331,7 +273,14 @@ impl Controller {
                 self.relist.request();
             }
             Update::Unreadable => self.unreadable("event", 1),
-            Update::Listed(listing, took) => {
+            Update::Listed {
+                listing,
+                took,
+                after_gap,
+            } => {
+                if after_gap {
+                    self.context.missed_something();
+                }
                 if !self.own.is_resolved() {
                     // A list that was written meanwhile is not known to be harmless either.
                     self.await_opening();
@@ -352,53 +301,6 @@ impl Controller {
         subject.heard().shots.push_back(shot);
         subject.mark(Trigger::Start, arrived, None);
         self.attend(&id);
-    }
-
-    fn connected(&mut self, info: &EngineInfo) {
-        if self.was_connected {
-            self.context.metrics.engine_reconnects.inc();
-        } else {
-            self.connected_at = Instant::now();
-        }
-        self.context.connections.fetch_add(1, Ordering::Relaxed);
-        let shares_pids = info.has_same_pids && processes::may_kill();
-        self.context
-            .shares_pids
-            .store(shares_pids, Ordering::Relaxed);
-        self.connected = true;
-        self.was_connected = true;
-        self.resolve_at = Instant::now() + RESOLVE;
-        self.told_away = false;
-        self.await_opening();
-        if let Some(time) = info.time {
-            // What was first is kept.
-            let _ = self.context.began.set(time);
-        }
-        if self.learn_host {
-            self.context.journal.set_host(&info.host);
-        }
-        self.context.journal.happened(What::Engine {
-            change: Connection::Connected,
-            version: Some(info.version.clone()),
-            error: None,
-        });
-        self.publish();
-    }
-
-    fn disconnected(&mut self, reason: &str) {
-        if !self.told_away {
-            self.context.journal.happened(What::Engine {
-                change: Connection::Disconnected,
-                version: None,
-                error: Some(reason.to_owned()),
-            });
-        }
-        if self.connected {
-            self.context.connections.fetch_add(1, Ordering::Relaxed);
-        }
-        self.connected = false;
-        self.told_away = true;
-        self.publish();
     }
 
     fn unreadable(&self, what: &'static str, count: usize) {
@@ -461,7 +363,7 @@ impl Controller {
         enforcement.in_force.list.forbids_exec()
     }
 
-    /// Has a container started again that a rule keeps running.
+    /// Has a container started again that has died, where a rule keeps it running.
     fn died(&mut self, id: &ContainerId) {
         let tracked = self.tracked(id);
         let (is_kept, lived) = {
@@ -481,34 +383,6 @@ impl Controller {
         let context = self.context.clone();
         self.revivals
             .spawn(keep_running::start_again(context, subject, memory, delay));
-    }
-
-    async fn resolve_own(&mut self, listing: &Listing) {
-        let engine = self.context.engine.as_ref();
-        self.own = own::resolve(engine, listing, self.self_id.as_deref()).await;
-        let surroundings = match own::surroundings(engine, &self.own).await {
-            Ok(surroundings) => Arc::new(surroundings),
-            Err(error) => {
-                // What it mounts is guarded; without knowing that nothing can be judged.
-                tracing::warn!(error = error.chain(), "own container can't be inspected");
-                self.own = Own::Unresolved;
-                return;
-            }
-        };
-        match &self.own {
-            Own::Unresolved => {}
-            Own::None => tracing::info!("this process runs in no container of this engine"),
-            Own::Proven(ids) => {
-                let ids: Vec<_> = ids.iter().map(ContainerId::short).collect();
-                tracing::info!(?ids, "own container proven; it is never touched");
-            }
-            Own::Unproven(why) => tracing::error!(why, "own container not proven; not enforcing"),
-        }
-        self.context
-            .enforcement
-            .send_modify(|enforcement| enforcement.surroundings = surroundings);
-        self.publish();
-        self.attend_all();
     }
 
     fn attend_all(&mut self) {
@@ -570,9 +444,13 @@ impl Controller {
                 .get(&id)
                 .map(|known| Box::new(known.into()))
         };
-        let history = history.or_else(known).unwrap_or_default();
+        let mut history = history.or_else(known).unwrap_or_default();
+        let is_to_revive = std::mem::take(&mut history.is_to_revive);
         if let Some(tracked) = self.tracked.get_mut(&id) {
             tracked.history = Some(history);
+        }
+        if is_to_revive {
+            self.died(&id);
         }
         self.attend(&id);
     }

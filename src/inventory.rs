@@ -160,7 +160,7 @@ impl Inventory {
             }
             Update::Images => self.images_changed(),
             Update::Unreadable => {}
-            Update::Listed(listing, took) => self.listed(listing, took),
+            Update::Listed { listing, took, .. } => self.listed(listing, took),
             Update::Disconnected(reason) => {
                 self.tell_of_engine(Connection::Disconnected, None, Some(&reason));
                 self.snapshot

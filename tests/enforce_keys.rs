@@ -542,6 +542,20 @@ fn what_ends_by_itself_is_started_again() {
 }
 
 #[test]
+fn what_was_over_before_anybody_looked_is_started_again() {
+    let engine = engine();
+    let warden = warden(&engine, &rule("keep-running = true"));
+    warden.signal("STOP");
+    let brief = engine.run(&[], "good:1", &["exit", "3"]);
+    engine.wait_until_dead(&brief, SOON);
+    let first = engine.life(&brief).started_at;
+    warden.signal("CONT");
+    eventually("it has lived again", SOON, || {
+        engine.life(&brief).started_at != first
+    });
+}
+
+#[test]
 fn what_was_ended_stays_so() {
     let engine = engine();
     let keep = rule("keep-running = true");

@@ -523,7 +523,7 @@ fn what_cannot_be_judged_yet_is_weighed_again() {
     let mut warden = accepted(&fake, list);
     // Their list entries tell no name, so that they have to be inspected.
     run_there(&fake, 1..=8, &image_id());
-    fake.world().broken_inspections = (1..=8).map(numbered).collect();
+    fake.world().broken_inspections = (1..=8).map(|number| (numbered(number), 500)).collect();
     warden.write_list_by_rename(&harmless);
     warden.restart();
     eventually("it waits for their names", SOON, || {

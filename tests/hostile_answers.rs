@@ -257,7 +257,7 @@ fn a_container_that_cannot_be_inspected_is_unknown_and_alone() {
         world
             .containers
             .insert(evil.clone(), listed(&evil, "evil:1"));
-        world.broken_inspections.insert(open.clone());
+        world.broken_inspections.insert(open.clone(), 500);
     }
     let warden = fake.warden(LIST, "1h");
     fake.wait_for_kill(&evil);
@@ -532,7 +532,7 @@ fn what_is_ordinary_on_an_engine_is_known_through_a_bad_moment() {
     let warden = fake.warden(&list, "1s");
     warden.wait_for_verdict(&good, "allowed");
     let inspected = fake.world().inspected[&good];
-    fake.world().refuses_info = true;
+    fake.world().info_refused = Some(503);
     fake.end_streams(End::Clean);
     eventually("it is looked at anew", SOON, || {
         fake.world().inspected[&good] > inspected
@@ -541,4 +541,51 @@ fn what_is_ordinary_on_an_engine_is_known_through_a_bad_moment() {
     fake.wait_for_kill(&evil);
     warden.wait_for_sweeps(2);
     assert_eq!(fake.killed(), BTreeSet::from([evil]));
+}
+
+/// A proxy answers so while the engine behind it starts.
+#[test]
+fn what_is_not_found_and_listed_is_not_gone() {
+    let fake = Scripted::start();
+    let list = LIST.replace("\nimage", "\ngrants = [\"unconfined\"]\nimage");
+    let warden = fake.warden(&list, "1h");
+    let is_told = || {
+        let lines = warden.logs().into_iter();
+        lines
+            .filter(|line| line.contains("container can't be looked at"))
+            .count()
+    };
+
+    // No list tells of it.
+    let evil = numbered(1);
+    fake.world().lists = Some((404, json!({"message": "page not found"}).to_string()));
+    fake.begin(&evil, "evil:1");
+    eventually("it is asked for", SOON, || is_told() >= 1);
+    fake.world().lists = None;
+    fake.wait_for_kill(&evil);
+
+    // No inspection tells what it can do.
+    let (strong, told) = (numbered(2), is_told());
+    {
+        let mut world = fake.world();
+        world.broken_inspections.insert(strong.clone(), 404);
+        let container = configured(&strong, "good:1", json!({"Privileged": true}));
+        world.containers.insert(strong.clone(), container);
+    }
+    fake.say(event("start", &strong).as_bytes());
+    eventually("it is inspected", SOON, || is_told() > told);
+    fake.world().broken_inspections.clear();
+    fake.wait_for_kill(&strong);
+}
+
+#[test]
+fn an_engine_that_tells_nothing_of_itself_is_enforced_on() {
+    for status in [403, 404] {
+        let fake = Scripted::start();
+        fake.world().info_refused = Some(status);
+        let _warden = fake.warden(LIST, "1h");
+        let evil = numbered(1);
+        fake.begin(&evil, "evil:1");
+        fake.wait_for_kill(&evil);
+    }
 }

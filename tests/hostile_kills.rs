@@ -396,16 +396,23 @@ fn one_that_starts_after_its_removal_hung_for_long_has_not_escaped() {
     assert_eq!(warden.metric("dockwarden_escaped_total"), 0.0);
 }
 
+/// Numbers of forbidden containers, kills of which hang: so many that others wait for their turn behind the first
+/// half.
+fn crowd(fake: &Scripted) -> Vec<String> {
+    let evil: Vec<String> = (101..=228).map(numbered).collect();
+    for id in &evil {
+        fake.world().kills.insert(id.clone(), vec![Kill::Hangs]);
+    }
+    evil
+}
+
 /// The one before it has gone by the time that its turn comes.
 #[test]
 fn one_too_many_that_waits_for_its_turn_lives_when_there_is_room() {
     let fake = Scripted::start();
     let list = LIST.replace("image = \"good:1\"", "image = \"good:1\"\nmax = 1");
     let (first, second) = (numbered(1), numbered(2));
-    let evil: Vec<String> = (101..=228).map(numbered).collect();
-    for id in &evil {
-        fake.world().kills.insert(id.clone(), vec![Kill::Hangs]);
-    }
+    let evil = crowd(&fake);
     fake.begin(&first, "good:1");
     let warden = fake.builder(&list, "1h").subcommand("controller").start();
     warden.wait_ready();
@@ -429,6 +436,33 @@ fn one_too_many_that_waits_for_its_turn_lives_when_there_is_room() {
     });
     warden.wait_for_verdict(&second, "allowed");
     assert!(!fake.killed().contains(&second));
+}
+
+/// By the time that its turn comes it has died, was given a name that is allowed, and was started.
+#[test]
+fn another_life_does_not_end_by_the_verdict_on_the_last_one() {
+    let fake = Scripted::start();
+    let list = LIST.replace("image", "container = \"web\"\nimage");
+    let warden = fake.warden(&list, "1h");
+    let renamed = numbered(1);
+    let evil = crowd(&fake);
+    let (before, after) = evil.split_at(evil.len() / 2);
+    before.iter().for_each(|id| fake.begin(id, "evil:1"));
+    fake.begin(&renamed, "good:1");
+    after.iter().for_each(|id| fake.begin(id, "evil:1"));
+    eventually("it is looked at", SOON, || {
+        fake.world().looked_at.contains(&renamed)
+    });
+    assert!(!fake.killed().contains(&renamed), "nobody was before it");
+    fake.world().containers.get_mut(&renamed).unwrap()["Names"] = json!(["/web"]);
+    for action in ["die", "rename", "start"] {
+        fake.say(event(action, &renamed).as_bytes());
+    }
+    eventually("all others had their turn", SOON, || {
+        evil.iter().all(|id| fake.killed().contains(id))
+    });
+    warden.wait_for_verdict(&renamed, "allowed");
+    assert!(!fake.killed().contains(&renamed));
 }
 
 /// Ends that wait for their turn while another list comes into force are judged anew.

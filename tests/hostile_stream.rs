@@ -199,6 +199,28 @@ fn what_was_dropped_while_it_was_stopped_is_found_at_once() {
     assert_eq!(fake.killed(), BTreeSet::from([evil]));
 }
 
+/// What was judged once is not asked again: it can do what it could in the life that it was inspected in.
+#[test]
+fn a_life_that_began_unheard_is_looked_at_anew() {
+    let fake = Scripted::start();
+    let good = numbered(1);
+    let mut container = listed(&good, "good:1");
+    container["Configured"] = json!({});
+    fake.world().containers.insert(good.clone(), container);
+    let list = LIST.replace("\nimage", "\ngrants = [\"unconfined\"]\nimage");
+    let warden = fake.warden(&list, "1h");
+    warden.wait_for_verdict(&good, "allowed");
+    {
+        let mut world = fake.world();
+        let container = world.containers.get_mut(&good).unwrap();
+        container["StartedAt"] = json!("2026-01-02T00:00:00Z");
+        container["Configured"] = json!({"Privileged": true});
+    }
+    fake.say(b"{\"Type\":\"container\",\"Act\n");
+    fake.wait_for_kill(&good);
+    assert_eq!(warden.metric("dockwarden_engine_reconnects_total"), 0.0);
+}
+
 /// What was lost in an event that can't be read is found at once.
 #[test]
 fn half_a_line_costs_the_next_one_and_hides_nothing() {

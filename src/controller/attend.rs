@@ -9,17 +9,15 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Context;
-use super::end::first_process;
 use super::history::History;
-use super::outcome::{Extra, INSPECT};
-use super::slots::{Slot, Slots};
+
+use super::slots::Slot;
 use super::subject::Subject;
-use crate::allowlist::{Mode, Question, Verdict};
+use crate::allowlist::{Mode, Verdict};
 use crate::backoff::Backoff;
-use crate::container::{Container, State};
+use crate::container::Container;
 use crate::decide::{Policy, Step, decide};
 use crate::engine::EngineError;
-use crate::look;
 use crate::record::{Outcome, Path, Trigger};
 use crate::state::Remembered;
 use crate::status::Enforcement;
@@ -110,7 +108,7 @@ async fn turn<'a>(
         return None;
     }
     tokio::select! {
-        turn = context.turns.slot(is_slow) => Some(turn),
+        turn = context.lanes.turns.slot(is_slow) => Some(turn),
         () = subject.wait_until(|heard| !heard.has_time()) => None,
         () = context.shutdown.cancelled() => None,
     }
@@ -145,8 +143,8 @@ impl<'a> Attendance<'a> {
             self.history.deaths = deaths;
             self.history.life_is_over();
         }
-        // Over a connection that was lost, a start may have gone unheard.
-        let life = (self.starts, self.context.connection());
+        // A start may have gone unheard.
+        let life = (self.starts, self.context.gaps());
         if self.history.looked_at_life != life {
             self.history.looked_at_life = life;
             self.history.memory.begin_life();
@@ -209,9 +207,10 @@ impl<'a> Attendance<'a> {
         };
         let is_live = container.state.is_live();
         let is_kept = self.is_to_keep_running(&verdict);
-        // One that died before it could be looked at is one that was seen to run before.
-        if is_live || !is_kept {
-            self.subject.keep_running(is_kept);
+        // One that does not run counts where it was heard to start: it died before it could be looked at.
+        let has_run = is_live || self.starts > self.subject.heard().settled;
+        if has_run || !is_kept {
+            self.history.is_to_revive |= self.subject.keep_running(is_kept);
         }
         self.history.last = Some((container.clone(), verdict.clone()));
         if is_live && !matches!(step, Step::End(_)) {
@@ -310,51 +309,6 @@ impl<'a> Attendance<'a> {
         self.enforcement.mode == Mode::Enforce && rule.is_some_and(|rule| rule.keep_running)
     }
 
-    /// Puts on record what is left to run. There is time to find out all about it: as it was when
-    /// first seen is as it is remembered.
-    async fn put_at_leisure_on_record(
-        &mut self,
-        mut container: Container,
-        verdict: &Verdict,
-        outcome: Option<Outcome>,
-    ) {
-        if self.is_on_record(verdict.reason(), outcome) {
-            return;
-        }
-        let engine = self.context.engine.as_ref();
-        let surroundings = &self.enforcement.surroundings;
-        let listed = container.clone();
-        let memory = &mut self.history.memory;
-        let call = || look::complete(engine, listed, memory, surroundings, &look::everything);
-        let call = self.context.records.call(&self.subject.hung, call);
-        match tokio::time::timeout(INSPECT, call).await {
-            Ok(Ok(Some(completed))) => container = completed,
-            _ => self.history.memory.recall(&mut container),
-        }
-        self.count_unknown_fields();
-        self.record(&container, verdict, outcome, Extra::default())
-            .await;
-    }
-
-    /// A newer engine's fields never decide, and are told.
-    fn count_unknown_fields(&mut self) {
-        let inspection = self.history.memory.inspection();
-        let count = inspection.map_or(0, |inspection| inspection.unknown_fields);
-        if count > 0 && !std::mem::replace(&mut self.history.told_of_fields, true) {
-            let unreadable = self
-                .context
-                .metrics
-                .unreadable
-                .with_label_values(&["field"]);
-            unreadable.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
-            tracing::warn!(
-                id = self.subject.id.short(),
-                count,
-                "fields of a container that this version does not know were not looked at"
-            );
-        }
-    }
-
     /// Whether the engine has just told that it runs, and not that it died since: the list may not
     /// show it yet.
     fn list_may_lag(&self) -> bool {
@@ -364,137 +318,6 @@ impl<'a> Attendance<'a> {
             _ => false,
         };
         is_told && self.arrived.elapsed() < RESUMED
-    }
-
-    /// The container as it is now; and the number of its process, where one starts that was denied when it was
-    /// last looked at.
-    async fn look_and_take_aim(
-        &mut self,
-        listed: Option<Container>,
-    ) -> Result<Option<Container>, EngineError> {
-        let (context, subject) = (self.context, self.subject);
-        let last = self.history.last.as_ref();
-        let is_aimed_at = self.trigger == Trigger::Start
-            && context.is_sharing_pids()
-            && last.is_some_and(|(_, verdict)| verdict.is_denied());
-        let first_process = async {
-            match is_aimed_at {
-                true => first_process(context, &subject.id).await.ok().flatten(),
-                false => None,
-            }
-        };
-        let foreseen = self.foreseen();
-        let look = async {
-            match foreseen {
-                Some(container) => Ok(Some(container)),
-                None => self.look(listed).await,
-            }
-        };
-        let (container, pid) = tokio::join!(look, first_process);
-        self.pid = pid;
-        container
-    }
-
-    /// The container at its first start, where what was found before is enough to end it.
-    fn foreseen(&self) -> Option<Container> {
-        let list = &self.enforcement.in_force.list;
-        let is_first = (self.trigger, self.starts) == (Trigger::Start, 1);
-        let is_alive = {
-            let heard = self.subject.heard();
-            heard.starts > heard.settled && !heard.is_down
-        };
-        let is_killed = self.enforcement.mode == Mode::Enforce && list.action.is_by_signal();
-        // What was pushed or pulled since may prove its content.
-        if !is_first || !is_alive || !is_killed || list.has_pins() || self.history.failures > 0 {
-            return None;
-        }
-        let mut container = self.context.prepared.container(&self.subject.id)?;
-        container.state = State::Running;
-        let verdict = list.judge_at_create(&container, Timestamp::now());
-        verdict.is_denied().then_some(container)
-    }
-
-    /// The container as it is now. What a full list showed is good enough for leaving it alone.
-    async fn look(&mut self, listed: Option<Container>) -> Result<Option<Container>, EngineError> {
-        let engine = self.context.engine.as_ref();
-        let slots = self.lane(listed.as_ref());
-        let enforcement = &self.enforcement;
-        let surroundings = &enforcement.surroundings;
-        let memory = &mut self.history.memory;
-        let asker = |container: &Container| ask(enforcement, container);
-        if let Some(listed) = listed {
-            let call = || look::complete(engine, listed, memory, surroundings, &asker);
-            let container = slots.call(&self.subject.hung, call).await?;
-            if let Some(mut container) = container {
-                let memory = &mut self.history.memory;
-                let refreshed = slots.call(&self.subject.hung, || {
-                    look::refresh(engine, &mut container, memory, surroundings, &asker)
-                });
-                let refreshed = refreshed.await;
-                if !enforcement.judge(&container, Timestamp::now()).is_denied() {
-                    refreshed?;
-                    return Ok(Some(container));
-                }
-            }
-        }
-        let memory = &mut self.history.memory;
-        let knew_image = memory.knows_image();
-        let looked = slots.call(&self.subject.hung, || {
-            look::look(engine, &self.subject.id, memory, surroundings, &asker)
-        });
-        let Some(mut container) = looked.await? else {
-            return Ok(None);
-        };
-        let is_denied = |container: &_| enforcement.judge(container, Timestamp::now()).is_denied();
-        let may_be_proven =
-            enforcement.in_force.list.has_pins() || !self.history.memory.found_image();
-        if knew_image && may_be_proven && is_denied(&container) {
-            // What was pushed or pulled since may prove its content.
-            let memory = &mut self.history.memory;
-            let call = async || {
-                memory.learn_digests(engine, &container).await?;
-                look::complete(engine, container, memory, surroundings, &asker).await
-            };
-            let Some(completed) = slots.call(&self.subject.hung, call).await? else {
-                return Ok(None);
-            };
-            container = completed;
-        }
-        // What is denied by what is known is not kept waiting.
-        if container.state.is_live() && !is_denied(&container) {
-            let memory = &mut self.history.memory;
-            let refreshed = slots.call(&self.subject.hung, || {
-                look::refresh(engine, &mut container, memory, surroundings, &asker)
-            });
-            let refreshed = refreshed.await;
-            if !is_denied(&container) {
-                refreshed?;
-            }
-        }
-        Ok(Some(container))
-    }
-
-    /// Where looks wait for their turn: none at what runs waits for one at what does not.
-    pub(super) fn lane(&self, listed: Option<&Container>) -> &'a Slots {
-        match listed {
-            _ if self.is_at_rest() => &self.context.creations,
-            Some(listed) if !listed.state.is_live() => &self.context.leisure,
-            _ => &self.context.looks,
-        }
-    }
-
-    /// Whether it is looked at for what happened to it while it does not run.
-    fn is_at_rest(&self) -> bool {
-        let last = self.history.last.as_ref();
-        match self.trigger {
-            Trigger::Create => true,
-            Trigger::Rename | Trigger::Update => {
-                let heard = self.subject.heard();
-                let has_begun = heard.starts > heard.settled && !heard.is_down;
-                !has_begun && last.is_some_and(|(last, _)| !last.state.is_live())
-            }
-            _ => false,
-        }
     }
 }
 
@@ -513,14 +336,4 @@ pub(super) async fn judge(
     let engine = &context.engine;
     let judged = context.seats.judge(engine, list, container, verdict, now);
     judged.await
-}
-
-/// What must be asked before a container can be judged: now, and when it starts.
-pub(super) fn ask(enforcement: &Enforcement, container: &Container) -> Option<Question> {
-    let (list, now) = (&enforcement.in_force.list, Timestamp::now());
-    let is_removed = Policy::of(enforcement).removes(container.state);
-    let at_create = is_removed.then(|| list.question_at_create(container, now));
-    at_create
-        .flatten()
-        .or_else(|| list.question(container, now))
 }

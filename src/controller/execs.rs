@@ -5,7 +5,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::attend::{Attendance, ask};
+use super::attend::Attendance;
+use super::looking::ask;
 use super::subject::ToldExec;
 use crate::allowlist::{Question, Verdict};
 use crate::container::Container;
@@ -46,7 +47,8 @@ impl Attendance<'_> {
             _ => engine.inspect(&container.id).await?,
         };
         if memory.inspection().map(|one| one.started_at) != Some(inspection.started_at) {
-            // Another life has begun, and word of that is on its way.
+            // Another life has begun, and word of that is on its way, or was lost.
+            self.history.memory.begin_life();
             return Ok(());
         }
         let mut foreign = None;

@@ -39,8 +39,10 @@ pub(super) struct History {
     /// The attempts to end it that failed since the last one that did not. Lives may be shorter than that.
     pub(super) failures: u32,
     pub(super) unended: Option<Box<Unended>>,
-    /// The starts that were heard of, and the engine's connection, when it was last looked at.
+    /// The starts that were heard of, and the gaps between events, when it was last looked at.
     pub(super) looked_at_life: (u64, u64),
+    /// It died before it was known that it is to be kept running.
+    pub(super) is_to_revive: bool,
     /// Execs that were told of and not looked at yet.
     pub(super) execs: Vec<ToldExec>,
     /// The fields of it that are not known were counted.
@@ -71,8 +73,8 @@ impl From<Remembered> for History {
 }
 
 impl History {
-    /// Whether a listed container has to be looked at: it may not run, its names are not all
-    /// known, or it is allowed and not yet on record.
+    /// Whether a listed container has to be looked at: it may not run, or can't be judged by what is known; it is
+    /// not yet on record, or its execs count; its restart policy is to be taken or given back.
     pub(super) fn needs_attention(
         &mut self,
         container: &Container,
@@ -94,8 +96,8 @@ impl History {
         let mut container = container.clone();
         self.memory.recall(&mut container);
         let verdict = enforcement.judge(&container, now);
-        let has_policy_back = self.restart_policy.is_none() || !verdict.is_allowed();
-        if !has_policy_back && enforcement.mode == Mode::Enforce {
+        let is_owed_its_policy = self.restart_policy.is_some() && verdict.is_allowed();
+        if is_owed_its_policy && enforcement.mode == Mode::Enforce {
             return true;
         }
         let list = &enforcement.in_force;

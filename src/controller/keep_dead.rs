@@ -81,7 +81,7 @@ impl Attendance<'_> {
     async fn take_policy(&mut self, container: &Container) -> Result<(), EngineError> {
         let engine = &self.context.engine;
         let inspect = || engine.inspect(&container.id);
-        let call = self.context.leisure.call(&self.subject.hung, inspect);
+        let call = self.context.lanes.leisure.call(&self.subject.hung, inspect);
         let policy = call.await?.restart_policy;
         self.take_known_policy(container, policy).await
     }
@@ -124,7 +124,11 @@ impl Attendance<'_> {
     ) -> Result<(), EngineError> {
         let act = Act::SetRestartPolicy(policy);
         let call = || self.context.engine.act(&container.id, act);
-        self.context.leisure.call(&self.subject.hung, call).await?;
+        self.context
+            .lanes
+            .leisure
+            .call(&self.subject.hung, call)
+            .await?;
         self.context.journal.happened(What::RestartPolicy {
             container_id: container.id.clone(),
             container_name: container.name.clone(),

@@ -48,7 +48,10 @@ pub(super) async fn start_again(
     }
     match wants_it(&context, &subject, memory).await {
         Some(true) => {}
-        Some(false) => return subject.keep_running(false),
+        Some(false) => {
+            subject.keep_running(false);
+            return;
+        }
         None => return,
     }
     let id = subject.id.short();

@@ -5,22 +5,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::attempt::LATE_DEATH;
 use super::attend::Attendance;
-use super::end::{ESCAPED, LATE_DEATH};
+use super::recording::{Extra, INSPECT};
 use super::subject::{Heard, span};
 use crate::allowlist::{Action, Reason, Verdict};
 use crate::container::{Container, State};
 use crate::engine::{Change, EngineError, Inspection, KILLED, RestartPolicy};
-use crate::journal::Decision;
-use crate::look;
 use crate::record::{Outcome, Path, Trigger};
 use crate::status::Enforcement;
 
 /// How long an event may come after the answer that it belongs to.
 pub(super) const LATE_EVENT: Duration = Duration::from_millis(100);
-/// How long a record waits for what an inspection adds to it.
-pub(super) const INSPECT: Duration = Duration::from_secs(2);
-
 /// One that was to be ended and was not: its end is put on record whenever it comes.
 pub(super) struct Unended {
     container: Container,
@@ -38,45 +34,7 @@ pub(super) struct End {
     pub(super) is_frozen: bool,
 }
 
-/// What only some records have.
-#[derive(Default)]
-pub(super) struct Extra {
-    pub(super) action: Option<Action>,
-    pub(super) error: Option<String>,
-    pub(super) path: Option<Path>,
-    pub(super) restart_policy: Option<String>,
-    pub(super) started_at: Option<Timestamp>,
-    pub(super) lived: Option<Duration>,
-    pub(super) reaction: Option<Duration>,
-}
-
 impl Attendance<'_> {
-    /// A container as it goes on record: with the powers that nobody had to ask for, as far as an inspection and what
-    /// that leads to tell them.
-    pub(super) async fn with_powers(
-        &self,
-        container: &Container,
-        inspection: &Inspection,
-    ) -> Container {
-        let is_known = inspection.created_at.is_some();
-        if !is_known || !container.powers_are_open() {
-            return container.clone();
-        }
-        let mut container = container.clone();
-        let known = container.powers.get_or_insert_default();
-        known.extend(inspection.powers.iter().cloned());
-        container.may_do_more = true;
-        let (engine, memory) = (self.context.engine.as_ref(), self.history.memory.clone());
-        let (surroundings, listed) = (&self.enforcement.surroundings, container.clone());
-        let call = || look::with_powers(engine, listed, inspection, memory, surroundings);
-        let call = self.context.records.call(&self.subject.hung, call);
-        let call = tokio::time::timeout(INSPECT, call);
-        match self.subject.unless_marked(call).await {
-            Some(Ok(container)) => container,
-            _ => container,
-        }
-    }
-
     /// Its end is put on record whenever it comes.
     pub(super) fn remember_unended(&mut self, container: &Container, verdict: &Verdict) {
         self.history.unended = Some(Box::new(Unended {
@@ -133,7 +91,11 @@ impl Attendance<'_> {
         // The engine's own times and the restart policy; a container that is gone has neither.
         let engine = &self.context.engine;
         let inspect = || engine.inspect(&self.subject.id);
-        let call = self.context.slots.call(&self.subject.end_hung, inspect);
+        let call = self
+            .context
+            .lanes
+            .ends
+            .call(&self.subject.end_hung, inspect);
         let (inspection, begun) = match tokio::time::timeout(INSPECT, call).await {
             Ok(Ok(mut inspection)) => {
                 let begun = inspection.started_at;
@@ -162,7 +124,9 @@ impl Attendance<'_> {
         {
             outcome = Outcome::EndedItself;
         }
-        if !is_frozen && self.take_shot_before(inspection.finished_at) {
+        // What is removed with its end has no inspection any more.
+        let died_at = self.subject.heard().died_at.filter(|_| is_death_heard);
+        if !is_frozen && self.take_shot_before(inspection.finished_at.or(died_at)) {
             (outcome, path) = (Outcome::Done, Path::Gate);
         }
         let heard = self.subject.heard().lived();
@@ -365,76 +329,6 @@ impl Attendance<'_> {
             self.record(container, verdict, Some(Outcome::Escaped), extra)
                 .await;
         }
-    }
-
-    /// Puts a decision on record, once a life, reason, outcome and list.
-    pub(super) async fn record(
-        &mut self,
-        container: &Container,
-        verdict: &Verdict,
-        outcome: Option<Outcome>,
-        extra: Extra,
-    ) {
-        let reason = verdict.reason();
-        if self.is_on_record(reason, outcome) {
-            return;
-        }
-        let hash = self.enforcement.in_force.hash.clone();
-        // What an older list led to is of no more use.
-        self.history.on_record.retain(|(_, _, one)| *one == hash);
-        self.history.on_record.push((reason, outcome, hash));
-        self.write(container, verdict, outcome, extra).await;
-    }
-
-    /// Puts on record, once a life, that it lives and can't be judged: whoever holds its lock keeps
-    /// it from being inspected.
-    pub(super) async fn put_unknown_on_record(&mut self, error: String) {
-        let since = *self.history.unknown_since.get_or_insert_with(Instant::now);
-        if self.history.told_unknown || since.elapsed() < ESCAPED {
-            return;
-        }
-        if let Ok(Some(container)) = self.context.engine.look(&self.subject.id).await
-            && container.state.is_live()
-        {
-            self.history.told_unknown = true;
-            let extra = Extra {
-                error: Some(error),
-                ..Extra::default()
-            };
-            self.write(&container, &Verdict::Unknown, None, extra).await;
-        }
-    }
-
-    async fn write(
-        &self,
-        container: &Container,
-        verdict: &Verdict,
-        outcome: Option<Outcome>,
-        extra: Extra,
-    ) {
-        let in_force = &self.enforcement.in_force;
-        let decision = Decision {
-            container: container.clone(),
-            verdict: verdict.clone(),
-            trigger: self.trigger,
-            mode: self.enforcement.mode,
-            action: outcome.map(|_| extra.action.unwrap_or(in_force.list.action)),
-            outcome,
-            error: extra.error,
-            path: extra.path.unwrap_or(Path::Api),
-            restart_policy: extra.restart_policy,
-            started_at: extra.started_at,
-            lived: extra.lived,
-            reaction: extra.reaction,
-            allowlist_hash: in_force.hash.clone(),
-        };
-        self.context.journal.record(decision).await;
-    }
-
-    /// Whether this life of it has such a record already, under this list.
-    pub(super) fn is_on_record(&self, reason: Option<Reason>, outcome: Option<Outcome>) -> bool {
-        let hash = &self.enforcement.in_force.hash;
-        self.history.is_on_record(reason, outcome, hash)
     }
 
     pub(super) fn settle_life(&mut self) {

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::attend::{Attendance, Next};
-use super::outcome::Extra;
+use super::recording::Extra;
 use super::subject::span;
 use crate::allowlist::{Action, Verdict};
 use crate::backoff::Backoff;
@@ -51,7 +51,11 @@ impl Attendance<'_> {
         backoff: &mut Backoff,
     ) -> Next {
         let inspect = || self.context.engine.inspect(&self.subject.id);
-        let call = self.context.slots.call(&self.subject.end_hung, inspect);
+        let call = self
+            .context
+            .lanes
+            .ends
+            .call(&self.subject.end_hung, inspect);
         // As long as the start is under way, it waits.
         let inspection = match tokio::time::timeout(START, call).await {
             Ok(Ok(inspection)) => Some(inspection),
@@ -134,7 +138,8 @@ impl Attendance<'_> {
             };
             let removed = self
                 .context
-                .slots
+                .lanes
+                .ends
                 .call(&self.subject.end_hung, remove)
                 .await;
             extra.error = removed.err().map(|error| error.chain());

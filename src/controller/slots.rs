@@ -12,6 +12,41 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// From this age on a call no longer counts. Most kills take a tenth of it.
 const YOUNG: Duration = Duration::from_millis(250);
 
+/// How many calls on containers are under way at once, those that hang aside.
+const CALLS: usize = 16;
+/// The same for what has time.
+const LEISURELY_CALLS: usize = 2;
+
+/// Where calls wait for their turn: each kind of them for its own.
+pub(super) struct Lanes {
+    /// Ends of containers.
+    pub(super) ends: Slots,
+    /// What is asked before a verdict: no look waits until others are ended.
+    pub(super) looks: Slots,
+    /// The same for what was just created: its start, which follows, keeps such calls waiting, and it does not run.
+    pub(super) creations: Slots,
+    /// What has time: nothing that runs is waiting for it.
+    pub(super) leisure: Slots,
+    /// What is asked for a record alone.
+    pub(super) records: Slots,
+    /// The turns of those that have time.
+    pub(super) turns: Slots,
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self {
+            ends: Slots::new(CALLS),
+            looks: Slots::new(CALLS),
+            creations: Slots::new(CALLS),
+            leisure: Slots::new(LEISURELY_CALLS),
+            records: Slots::new(CALLS),
+            turns: Slots::new(LEISURELY_CALLS),
+        }
+    }
+}
+
+/// One lane.
 pub(super) struct Slots {
     ordinary: Semaphore,
     /// For containers whose last call hung.

@@ -168,14 +168,12 @@ impl Subject {
             // An event makes an earlier list's entry stale, a later list replaces it.
             Some(mark) => {
                 mark.listed = mark.listed.take().and(listed);
-                let runs_anew = matches!(
-                    trigger,
-                    Trigger::Start | Trigger::Restart | Trigger::Unpause
-                );
+                let runs_anew =
+                    |one| matches!(one, Trigger::Start | Trigger::Restart | Trigger::Unpause);
                 let counts_more = match mark.trigger {
                     Trigger::Create => true,
                     Trigger::Sweep => trigger.is_event(),
-                    kept => trigger == Trigger::Start || (runs_anew && !kept.is_event()),
+                    kept => trigger == Trigger::Start || (runs_anew(trigger) && !runs_anew(kept)),
                 };
                 if counts_more {
                     mark.trigger = trigger;
@@ -194,9 +192,12 @@ impl Subject {
         self.wake.notify_one();
     }
 
-    /// Says whether it is to be started again when it stops by itself.
-    pub(super) fn keep_running(&self, is_kept: bool) {
-        self.heard().is_kept_running = is_kept;
+    /// Says whether it is to be started again when it stops by itself. Returns whether it has done so before anybody
+    /// said that.
+    pub(super) fn keep_running(&self, is_kept: bool) -> bool {
+        let mut heard = self.heard();
+        let was_kept = std::mem::replace(&mut heard.is_kept_running, is_kept);
+        is_kept && !was_kept && heard.is_down
     }
 
     /// Waits until that is so.
@@ -383,6 +384,9 @@ mod tests {
             (Trigger::Unpause, Trigger::Rename, Trigger::Unpause),
             (Trigger::Create, Trigger::Start, Trigger::Start),
             (Trigger::Rename, Trigger::Start, Trigger::Start),
+            (Trigger::Rename, Trigger::Unpause, Trigger::Unpause),
+            (Trigger::Update, Trigger::Unpause, Trigger::Unpause),
+            (Trigger::Start, Trigger::Unpause, Trigger::Start),
         ] {
             let subject = subject(&[]);
             for trigger in [first, second] {

@@ -31,7 +31,7 @@ impl Controller {
         let enforcement = self.context.enforcement.borrow().clone();
         self.sweeps += 1;
         let over = self.take_seats(&listing, &enforcement, now, listed_since);
-        let connection = self.context.connection();
+        let gaps = self.context.gaps();
         let shares_pids = self.context.is_sharing_pids();
         let lists_nothing = listing.containers.is_empty();
         let ends_may_be_missing = self.context.journal.before().is_cut_short();
@@ -42,7 +42,7 @@ impl Controller {
                 None => true,
                 Some(history) => {
                     let is_over = over.contains_key(&id);
-                    let may_be_another_life = history.looked_at_life.1 != connection;
+                    let may_be_another_life = history.looked_at_life.1 != gaps;
                     let is_unseen = ends_may_be_missing && history.looked_at.is_none();
                     history.needs_attention(&container, &enforcement, now, listed_since)
                         || is_over

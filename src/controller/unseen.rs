@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use super::attend::Attendance;
-use super::outcome::Extra;
+use super::recording::Extra;
 use super::subject::span;
 use crate::allowlist::{Mode, Verdict};
 use crate::container::{Container, State};
@@ -31,7 +31,7 @@ impl Attendance<'_> {
         }
         let id = &self.subject.id;
         let inspect = || self.context.engine.inspect(id);
-        let call = self.context.leisure.call(&self.subject.hung, inspect);
+        let call = self.context.lanes.leisure.call(&self.subject.hung, inspect);
         let Some(answer) = self.subject.unless_marked(call).await else {
             return Ok(false);
         };

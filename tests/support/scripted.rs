@@ -37,7 +37,8 @@ pub struct World {
     pub listed: usize,
     /// How many lists that paused were told to their end.
     pub listed_slowly: usize,
-    pub broken_inspections: BTreeSet<String>,
+    /// How inspections of these are answered.
+    pub broken_inspections: BTreeMap<String, u16>,
     /// Inspections of these are never answered.
     pub hanging_inspections: BTreeSet<String>,
     /// Removals of these are never answered, and do nothing.
@@ -45,9 +46,9 @@ pub struct World {
     pub removals_asked: usize,
     /// How far its clock is ahead; without it nothing is told of that.
     pub clock_ahead: Option<SignedDuration>,
-    /// What it tells of itself, and whether it does.
+    /// What it tells of itself, and how it answers where it does not.
     pub default_runtime: Option<&'static str>,
-    pub refuses_info: bool,
+    pub info_refused: Option<u16>,
     pub inspected: BTreeMap<String, usize>,
     /// Those for which a list was asked alone.
     pub looked_at: BTreeSet<String>,
@@ -221,9 +222,9 @@ fn serve(mut stream: UnixStream, shared: &Shared) -> Option<()> {
                 "ServerVersion": "99.1", "Name": "fake", "SystemTime": time,
                 "DefaultRuntime": world.default_runtime,
             });
-            match world.refuses_info {
-                true => (503, json!({"message": "not now"}).to_string()),
-                false => (200, info.to_string()),
+            match world.info_refused {
+                Some(status) => (status, json!({"message": "not now"}).to_string()),
+                None => (200, info.to_string()),
             }
         }
         ("GET", ["version"]) => (200, json!({"Version": "99.1"}).to_string()),
@@ -337,12 +338,11 @@ fn long_list(
 fn inspect(id: &str, shared: &Shared) -> (u16, String) {
     let mut world = shared.world.lock().unwrap();
     *world.inspected.entry(id.to_owned()).or_default() += 1;
-    match world.containers.get(id) {
-        None => (404, json!({"message": "No such container"}).to_string()),
-        Some(_) if world.broken_inspections.contains(id) => {
-            (500, json!({"message": "layer not found"}).to_string())
-        }
-        Some(container) => (
+    let broken = world.broken_inspections.get(id).copied();
+    match (world.containers.get(id), broken) {
+        (None, _) => (404, json!({"message": "No such container"}).to_string()),
+        (_, Some(status)) => (status, json!({"message": "layer not found"}).to_string()),
+        (Some(container), None) => (
             200,
             json!({
                 "Id": id,

@@ -475,6 +475,7 @@ impl Controller {
             self.tasks.shutdown().await;
         }
         self.context.metrics.enforcing.set(0);
+        self.context.metrics.hindered.set(1);
         self.context.enforcement.send_modify(|enforcement| {
             enforcement.enforcing = false;
             enforcement.hindrance = Some("the controller was stopped".to_owned());

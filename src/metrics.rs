@@ -30,6 +30,7 @@ const CONTROLLER_STATE_AGE: &str = "dockwarden_controller_state_age_seconds";
 pub struct Metrics {
     registry: Registry,
     pub enforcing: IntGauge,
+    pub hindered: IntGauge,
     pub mode: IntGaugeVec,
     pub containers: IntGaugeVec,
     pub denied_running: IntGauge,
@@ -71,6 +72,10 @@ impl Metrics {
         };
         let metrics = Self {
             enforcing: make.gauge("enforcing", "1 while denied containers are ended")?,
+            hindered: make.gauge(
+                "hindered",
+                "1 while something else than audit mode keeps denied containers from being ended",
+            )?,
             mode: make.gauges("mode", "1 for the mode in force", &["mode"])?,
             containers: make.gauges(
                 "containers",
@@ -181,7 +186,7 @@ impl Metrics {
             )?,
             registry: make.registry,
         };
-        // What is alarmed on is there before it happens.
+        // There before anything is counted: what appears with a 1 has not increased, and alarms nobody.
         for what in ["event", "container", "field", "task"] {
             metrics.unreadable.with_label_values(&[what]);
         }

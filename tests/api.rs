@@ -523,6 +523,7 @@ fn every_metric_is_there_and_sane() {
         .collect();
     for sample in [
         "enforcing 1",
+        "hindered 0",
         "mode{mode=\"enforce\"} 1",
         "mode{mode=\"audit\"} 0",
         "containers{status=\"running\",verdict=\"allowed\"} 2",
@@ -533,11 +534,12 @@ fn every_metric_is_there_and_sane() {
         "rule_containers{rule=\"shop\"} 1",
         "decisions_total{reason=\"no-rule\",trigger=\"start\",verdict=\"denied\"} 1",
         "actions_total{action=\"kill\",outcome=\"done\"} 1",
-        // What is alarmed on is there before it happens.
+        // What is counted is there before that.
         "actions_total{action=\"kill\",outcome=\"failed\"} 0",
         "actions_total{action=\"stop\",outcome=\"escaped\"} 0",
         "notifications_total{outcome=\"failed\"} 0",
         "unreadable_total{what=\"container\"} 0",
+        "path_fallbacks_total{path=\"gate\"} 0",
         "lived_seconds_count 1",
         "reaction_seconds_count 1",
         "escaped_total 0",
@@ -579,6 +581,7 @@ fn every_metric_is_there_and_sane() {
 
 const ALL_METRICS: &[&str] = &[
     "enforcing",
+    "hindered",
     "mode",
     "containers",
     "denied_running",

@@ -11,7 +11,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use support::{Engine, SOON, TcpProxy, Warden, dockwarden, eventually};
+use support::{Engine, SOON, TcpProxy, Warden, dockwarden, eventually, send_signal};
 
 const NOTHING: &str = "version = 1\nallow-nothing = true\n";
 const EVERYTHING: &str = "version = 1\n[[allow]]\nimage = \"**\"\n";
@@ -312,7 +312,7 @@ fn whatever_ends_it_nothing_is_left() {
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let run = spawn(&engine.host(), &["--timeout", PATIENT]);
         running(&engine);
-        send(&run, signal);
+        send_signal(&run, signal);
         let answer = answer(&run.wait_with_output().unwrap(), code);
         assert_eq!(answer["count"], 0);
         assert_clean(&engine);
@@ -322,17 +322,9 @@ fn whatever_ends_it_nothing_is_left() {
     let run = spawn(&engine.host(), &args);
     running(&engine);
     eventually("the first is removed", SOON, || images(&engine).is_empty());
-    send(&run, "TERM");
+    send_signal(&run, "TERM");
     assert_eq!(answer(&run.wait_with_output().unwrap(), 1)["escaped"], 1);
     assert_clean(&engine);
-}
-
-fn send(run: &Child, signal: &str) {
-    let sent = Command::new("bash")
-        .args(["-c", &format!("kill -s {signal} {}", run.id())])
-        .status()
-        .expect("bash runs");
-    assert!(sent.success());
 }
 
 /// It takes half a minute: that long what one run has made may be in use by it.
@@ -361,10 +353,10 @@ fn one_that_was_held_up_for_longer_is_no_answer() {
     let engine = Engine::start();
     let run = spawn(&engine.host(), &["--count", "1", "--timeout", "1s"]);
     let id = running(&engine);
-    send(&run, "STOP");
+    send_signal(&run, "STOP");
     wait_until_over(&engine, &id);
     engine.docker_ok(&["rm", "--force", &id]);
-    send(&run, "CONT");
+    send_signal(&run, "CONT");
     let output = run.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     assert!(told(&output).contains("nothing is proven"), "{output:?}");

@@ -319,5 +319,6 @@ fn who_can_not_prove_its_own_container_ends_nothing_and_says_so() {
     warden.wait_for_sweeps(2);
     assert_eq!(warden.get("/readyz").status, 503);
     assert_eq!(warden.metric("dockwarden_enforcing"), 0.0);
+    assert_eq!(warden.metric("dockwarden_hindered"), 1.0);
     engine.assert_same(&lives);
 }

@@ -271,6 +271,8 @@ fn a_container_that_cannot_be_inspected_is_unknown_and_alone() {
         let metrics = warden.get("/metrics").body;
         number(&metrics, "dockwarden_denied_running") == 0.0
     });
+    let unjudged = "dockwarden_containers{status=\"running\",verdict=\"unknown\"}";
+    assert_eq!(warden.metric(unjudged), 1.0);
     let list = warden.list_path().display().to_string();
     let ps = dockwarden([
         "ps",

@@ -70,6 +70,12 @@ fn containers(set: &DaemonSet) -> &[Container] {
         .containers
 }
 
+fn variable<'a>(container: &'a Container, name: &str) -> &'a str {
+    let mut named = container.env.iter().flatten();
+    let variable = named.find(|one| one.name == name);
+    variable.unwrap().value.as_deref().unwrap()
+}
+
 fn kubectl_kustomize(directory: &Path) -> Result<Vec<Value>, String> {
     support::require("kubectl", "kubernetes-client");
     let done = Command::new("kubectl")
@@ -327,16 +333,8 @@ fn names_ports_and_selectors_agree() {
             panic!("one port")
         };
         let name = port.name.clone().unwrap();
-        let listen = container
-            .env
-            .iter()
-            .flatten()
-            .find(|one| one.name == "DOCKWARDEN_LISTEN")
-            .unwrap();
-        assert_eq!(
-            listen.value,
-            Some(format!("0.0.0.0:{}", port.container_port))
-        );
+        let listen = format!("0.0.0.0:{}", port.container_port);
+        assert_eq!(variable(container, "DOCKWARDEN_LISTEN"), listen);
         for probe in [&container.liveness_probe, &container.readiness_probe] {
             let get = probe.as_ref().unwrap().http_get.as_ref().unwrap();
             assert_eq!(get.port, IntOrString::String(name.clone()));
@@ -471,6 +469,42 @@ fn one_service_is_of_the_own_node_and_one_of_each() {
     assert_eq!(own.internal_traffic_policy.as_deref(), Some("Local"));
 }
 
+/// Pods ask by a service's name, in any form; the kubelet and Prometheus by addresses; `kubectl port-forward` leads
+/// from a browser's localhost.
+#[test]
+fn each_is_called_by_the_services_names_and_answers_to_no_other() {
+    let set: DaemonSet = only("DaemonSet");
+    let fake = Scripted::start();
+    for container in containers(&set) {
+        let warden = fake
+            .builder("version = 1\nallow-nothing = true\n", "1h")
+            .subcommand(&container.args.as_ref().unwrap()[0])
+            .listen("0.0.0.0:0");
+        let names = variable(container, "DOCKWARDEN_ALLOWED_HOST");
+        let warden = warden.env("DOCKWARDEN_ALLOWED_HOST", names).start();
+        warden.wait_ready();
+        let status = |host: &str| warden.get_with("/metrics", &[("Host", host)]).status;
+        for service in all::<Service>("Service") {
+            let mut name = service.metadata.name.unwrap();
+            assert_eq!(status(&name), 200, "{name}");
+            let namespace = service.metadata.namespace.unwrap();
+            for part in [&*namespace, "svc", "cluster.local"] {
+                name = format!("{name}.{part}");
+                assert_eq!(status(&format!("{name}:8080")), 200, "{name}");
+            }
+        }
+        for host in ["10.1.2.3:8081", "[fd00::1]:8080", "localhost:8080"] {
+            assert_eq!(status(host), 200, "{host}");
+        }
+        for host in ["evil.example", "dockwarden-nodes.evil.example:8080"] {
+            assert_eq!(status(host), 421, "{host}");
+        }
+        let listen = format!("0.0.0.0:{}", warden.address().port());
+        let check = dockwarden(["healthcheck", "--listen", &listen]);
+        assert!(check.status.success(), "{check:?}");
+    }
+}
+
 #[test]
 fn both_containers_run_this_version_with_no_more_than_they_need() {
     let set: DaemonSet = only("DaemonSet");
@@ -515,7 +549,7 @@ fn the_list_is_valid_and_warns_of_nothing_but_open_images_and_strong_grants() {
         .filter(|line| line.starts_with("warning: "))
         .collect();
     let expected = ["not pinned", "root on its host", "symlink"];
-    assert_eq!(warnings.len(), 9, "{told}");
+    assert_eq!(warnings.len(), 10, "{told}");
     for warning in warnings {
         assert!(
             expected.iter().any(|one| warning.contains(one)),
@@ -650,14 +684,22 @@ fn a_node_s_own_containers_live_and_strangers_end() {
         node.volume(DIRECTORIES[1], "/var/lib/dockwarden"),
     ];
     let own = ["--cap-drop", "ALL", "--volume", &run, "--volume", &state];
-    living.push(node.sandbox("dockwarden", "dockwarden-x", &SHAREABLE));
-    living.push(node.container(
-        "dockwarden",
-        "dockwarden-x",
-        "status-state-api",
-        "dockwarden:0.1.0",
-        &own,
-    ));
+    // As it is, and under components/faster-paths, whose `hostPID` the sandbox gets and each container.
+    let may_signal = ["--cap-add", "KILL", "--security-opt", "apparmor=unconfined"];
+    for (pod, all, controller) in [
+        ("dockwarden-x", &[][..], &[][..]),
+        ("dockwarden-y", &["--pid", "host"], &may_signal),
+    ] {
+        let sandbox = [&SHAREABLE[..], all].concat();
+        living.push(node.sandbox("dockwarden", pod, &sandbox));
+        for (name, more) in [
+            ("status-state-api", &[][..]),
+            ("status-state-controller", controller),
+        ] {
+            let options = [&own[..], all, more].concat();
+            living.push(node.container("dockwarden", pod, name, "dockwarden:0.1.0", &options));
+        }
+    }
     living.push(node.sandbox("shop", "miner", &SHAREABLE));
     for id in &living {
         warden.wait_for_verdict(id, "allowed");

@@ -213,6 +213,32 @@ fn rules_that_begin_to_expire_are_told_by_the_next_sweep() {
     });
 }
 
+/// Whoever asks for audit mode. It hides nothing that would keep dockwarden from enforcing, or from judging.
+#[test]
+fn audit_mode_and_what_hinders_are_told_apart() {
+    let fake = Scripted::start();
+    let audits = format!("mode = \"audit\"\n{LIST}");
+    let until = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    let audits_yet = format!("audit-until = {until:.0}\n{LIST}");
+    for (list, args, audit, hindered) in [
+        (LIST, &[][..], 0.0, 0.0),
+        (LIST, &["--mode", "audit"], 1.0, 0.0),
+        (&audits, &[], 1.0, 0.0),
+        (&audits_yet, &[], 1.0, 0.0),
+        (&audits, &["--self-id", "nobody"], 1.0, 1.0),
+    ] {
+        let warden = fake.builder(list, "1s").args(args).start();
+        eventually("it has read all", SOON, || {
+            warden.metric("dockwarden_last_sweep_timestamp_seconds") > 0.0
+        });
+        eventually(&format!("{list}{args:?}"), SOON, || {
+            warden.metric("dockwarden_mode{mode=\"audit\"}") == audit
+                && warden.metric("dockwarden_hindered") == hindered
+                && warden.metric("dockwarden_enforcing") == 1.0 - audit
+        });
+    }
+}
+
 /// The files of alerts. The second is for where canaries run.
 const ALERTS: [&str; 2] = ["alerts.yml", "canary-alerts.yml"];
 

@@ -1,5 +1,6 @@
 //! `GET /decisions/stream`: decisions as they are put on record, as server-sent events. An event's id
-//! is its record's `seq`: who comes back with it as `Last-Event-ID` misses none.
+//! is its record's `seq`: who comes back with it as `Last-Event-ID` misses none that is still on record.
+//! Without an audit log's file those are the last 1,000.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -43,7 +44,7 @@ impl Default for Streams {
 #[utoipa::path(
     get,
     path = "/decisions/stream",
-    params(("Last-Event-ID" = Option<u64>, Header, description = "What was told last: all after it follows")),
+    params(("Last-Event-ID" = Option<u64>, Header, description = "What was told last: all after it follows that is still on record")),
     responses(
         (status = 200, description = "Events, of which `data` is a record as JSON", body = String, content_type = "text/event-stream"),
         (status = 400, description = "A header or parameter that can't be", body = Problem, content_type = "application/problem+json"),

@@ -34,6 +34,7 @@ impl Controller {
         }
         let metrics = &self.context.metrics;
         metrics.enforcing.set(enforcement.enforcing.into());
+        metrics.hindered.set(enforcement.hindrance.is_some().into());
         metrics.engine_connected.set(self.connected.into());
         // Time alone changes that: each sweep publishes it anew.
         let expiring = enforcement.in_force.expiring(Timestamp::now()).count();

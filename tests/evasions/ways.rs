@@ -3,9 +3,10 @@
 use crate::report::Row;
 use crate::support::{Engine, SOON, Warden, eventually};
 use crate::{LIST, create_raw, engine, fence, warden};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::fs;
-use std::process::Command;
+use std::path::Path;
 
 #[test]
 fn row_06_exec_into_an_allowed_container() {
@@ -325,12 +326,7 @@ fn row_20_one_that_can_t_be_ended() {
     let control = engine.run_life(&[], "good:1");
     let stuck = engine.run(&[], "bad:1", &["stubborn"]);
     let shim = shim_of(&stuck);
-    let shim = |signal: &str| {
-        let kill = format!("kill -{signal} {shim}");
-        let sent = Command::new("bash").args(["-c", &kill]).status().unwrap();
-        assert!(sent.success(), "{kill}");
-    };
-    shim("STOP");
+    kill_process(shim, Signal::STOP).unwrap();
     let warden = warden(&engine, LIST);
     let both = (&engine, &warden);
     for number in 1..=4 {
@@ -338,21 +334,21 @@ fn row_20_one_that_can_t_be_ended() {
         row.ended(both, &format!("beside it, {number}"), &id, "no-rule");
     }
     assert_eq!(engine.state(&stuck).as_deref(), Some("running"));
-    shim("CONT");
+    kill_process(shim, Signal::CONT).unwrap();
     row.ended(both, "itself, once it can be", &stuck, "no-rule");
     engine.assert_same(&[control]);
 }
 
 /// The process that keeps a container, as this machine counts it.
-fn shim_of(id: &str) -> String {
+fn shim_of(id: &str) -> Pid {
     let all = fs::read_dir("/proc").unwrap().flatten();
     let shim = all.map(|entry| entry.path()).find(|process| {
         let line = fs::read(process.join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line);
         line.contains("containerd-shim") && line.contains(id)
     });
-    let shim = shim.expect("a shim");
-    shim.file_name().unwrap().to_string_lossy().into_owned()
+    let number = shim.as_deref().and_then(Path::file_name).expect("a shim");
+    Pid::from_raw(number.to_str().unwrap().parse().unwrap()).unwrap()
 }
 
 #[test]

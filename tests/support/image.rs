@@ -47,10 +47,10 @@ impl Engine {
         let serial = SERIAL.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let content = format!("{name} {} {serial}\n", std::process::id());
 
-        let mut layer = Vec::new();
-        append(&mut layer, "victim", 0o755, &VICTIM);
-        append(&mut layer, "content", 0o644, content.as_bytes());
-        layer.extend([0; 1024]);
+        let layer = archive([
+            ("victim", 0o755, &VICTIM),
+            ("content", 0o644, content.as_bytes()),
+        ]);
 
         let (repo, tag) = match name.rsplit_once(':') {
             Some((repo, tag)) if !tag.contains('/') => (repo, tag),
@@ -107,25 +107,17 @@ impl Engine {
     }
 }
 
-/// One file of a ustar archive.
-fn append(archive: &mut Vec<u8>, name: &str, mode: u32, content: &[u8]) {
-    let mut header = [0u8; 512];
-    let mut put =
-        |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
-    put(0, name);
-    put(100, &format!("{mode:07o}"));
-    put(108, "0000000"); // owner
-    put(116, "0000000"); // group
-    put(124, &format!("{:011o}", content.len()));
-    put(136, "00000000000"); // modified
-    put(148, "        "); // the checksum counts itself as spaces
-    put(156, "0"); // a plain file
-    put(257, "ustar\u{0}00");
-    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    archive.extend(header);
-    archive.extend(content);
-    archive.resize(archive.len().next_multiple_of(512), 0);
+/// A tar archive of files: their names, modes and contents.
+fn archive(files: [(&str, u32, &[u8]); 2]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, mode, content) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(mode);
+        header.set_size(content.len() as u64);
+        let appended = archive.append_data(&mut header, name, content);
+        appended.expect("a short name, and memory");
+    }
+    archive.into_inner().expect("memory")
 }
 
 fn percent(text: &str) -> String {

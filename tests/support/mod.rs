@@ -50,7 +50,7 @@ pub use proxy::{Answer, Fault, TcpProxy};
 pub use random::Random;
 pub use registry::Registry;
 pub use storm::Storm;
-pub use warden::{Builder, Warden, dockwarden};
+pub use warden::{Builder, Warden, dockwarden, send_signal};
 
 use std::path::Path;
 use std::process::Command;

@@ -7,6 +7,7 @@ use super::Engine;
 use super::eventually::poll;
 use super::http::{self, Response, Stream};
 use super::{require, without_inherited_settings};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -259,11 +260,7 @@ impl Warden {
             "SIG{name}: dockwarden has ended already\n{}",
             self.report()
         );
-        let sent = Command::new("bash")
-            .args(["-c", &format!("kill -s {name} {}", child.id())])
-            .status()
-            .expect("bash runs");
-        assert!(sent.success(), "SIG{name} was not sent");
+        send_signal(&child, name);
     }
 
     #[track_caller]
@@ -408,6 +405,21 @@ fn address_in(line: &str) -> Option<SocketAddr> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Any signal by name, to a child that nobody has waited for yet.
+#[track_caller]
+pub fn send_signal(child: &Child, name: &str) {
+    let signal = match name {
+        "HUP" => Signal::HUP,
+        "INT" => Signal::INT,
+        "TERM" => Signal::TERM,
+        "STOP" => Signal::STOP,
+        "CONT" => Signal::CONT,
+        other => panic!("SIG{other} is not known here"),
+    };
+    let sent = kill_process(Pid::from_child(child), signal);
+    sent.unwrap_or_else(|error| panic!("SIG{name} was not sent: {error}"));
 }
 
 /// A one-shot command, with no engine but the one that `args` name; ended after a minute.

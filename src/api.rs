@@ -33,7 +33,7 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
 use crate::allowlist::Verdict;
-use crate::container::ContainerId;
+use crate::container::{ContainerId, LookUp, Who};
 use crate::journal::{Decisions, Filter};
 use crate::metrics::Metrics;
 use crate::record::Record;
@@ -130,6 +130,19 @@ impl Sources {
     fn search(&self, filter: &Filter, limit: usize) -> Result<Vec<Record>, Problem> {
         let found = self.decisions.search(filter, limit);
         found.map_err(|error| Problem::unreadable_log(&error))
+    }
+
+    /// Who is meant by a word, of those that are here and those on record. May block on a file.
+    fn look_up(&self, word: &str) -> Result<Option<Who>, Problem> {
+        let here = self.snapshot.borrow().containers.clone();
+        let here = here.values().map(|container| container.calls());
+        let mut look_up = LookUp::among(word, here);
+        if !look_up.is_certain() {
+            let seen = self.decisions.look_up(&mut look_up);
+            seen.map_err(|error| Problem::unreadable_log(&error))?;
+        }
+        let found = look_up.found();
+        found.map_err(|several| Problem::conflict(several.to_string()))
     }
 }
 

@@ -38,7 +38,7 @@ pub use decisions::{Decisions, Newest};
 pub use feed::Feed;
 pub use files::MOST_KEPT;
 use search::Last;
-pub use search::{Filter, search};
+pub use search::{Filter, look_up, search};
 pub use tell::tell_happening;
 pub use writer::Writer;
 use writer::{Recent, Request, Writing};

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
+use support::scripted::{Scripted, event, listed};
 use support::{Engine, TcpProxy, Warden, eventually};
 use tempfile::TempDir;
 
@@ -559,6 +560,40 @@ fn explain_remembers_what_is_gone() {
         .on(&engine)
         .run()
         .expect(2);
+}
+
+/// `db` is a name, and the beginning of another's id.
+#[test]
+fn explain_tells_of_nobody_else_on_record() {
+    let fake = Scripted::start();
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("audit.jsonl").display().to_string();
+    let warden = fake.builder(LIST, "1h").args(["--audit-log", &log]).start();
+    warden.wait_ready();
+    let (db, like_db) = ("a".repeat(64), format!("db{}", "0".repeat(62)));
+    for (id, name) in [(&db, "/db"), (&like_db, "/web")] {
+        let mut container = listed(id, "evil:1");
+        container["Names"] = json!([name]);
+        fake.world().containers.insert(id.clone(), container);
+        fake.say(event("start", id).as_bytes());
+        fake.wait_for_kill(id);
+        warden.wait_for_verdict(id, "denied");
+        fake.world().containers.remove(id);
+    }
+    let (url, gone) = (fake.url(), "unix:///nowhere.sock");
+    for engine in [&*url, gone] {
+        let options = ["--engine", engine, "--audit-log", &log];
+        for (word, name) in [("db", "db"), ("db0", "web"), (&like_db[..12], "web")] {
+            let run = Run::with(LIST).args(&["explain", word]).args(&options);
+            let run = run.run();
+            run.expect(1);
+            let said = run
+                .stdout
+                .lines()
+                .all(|line| line.contains(&format!(" {name}: denied")));
+            assert!(said && !run.stdout.is_empty(), "{word}: {run:?}");
+        }
+    }
 }
 
 // ---- healthcheck

@@ -11,7 +11,7 @@ use super::appender::Appender;
 use super::search::{Last, last};
 use super::{Decision, Filter, Rotation, files, search};
 use crate::allowlist::{Mode, Reason, Verdict};
-use crate::container::{Container, ContainerId};
+use crate::container::{Container, ContainerId, Who};
 use crate::record::{self, Connection, Event, Happening, Outcome, Record, Trigger, What};
 
 /// Room for some records of `record`.
@@ -196,7 +196,7 @@ fn a_log_is_searched_from_its_end_through_all_its_files() {
         };
         assert_eq!(find(&between, 10), [9, 8]);
         let one = Filter {
-            container: Some("c7".to_owned()),
+            container: Some(Who::Name("c7".to_owned())),
             ..all
         };
         assert_eq!(find(&one, 10), [7]);

@@ -125,6 +125,9 @@ fn answers_are_as_described_and_the_description_as_committed() {
         "me.example",
     ];
     let guarded = Warden::on(&engine).allowlist(LIST).args(options).start();
+    guarded.wait_ready();
+    let bare = seen.take("/readyz", 200, &guarded.get("/readyz"));
+    assert_eq!(bare, json!({"ready": true}));
     for (path, status) in described(&document) {
         let asked = path.replace("{name}", "web-1");
         match status {

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::access::Pass;
 use super::problem::Problem;
 use super::turns::Turns;
 use super::{Shared, Sources};
@@ -26,6 +27,23 @@ use crate::uptime::age;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The answer to `GET /readyz`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum ReadyAnswer {
+    /// To whoever is let in.
+    Whole(Readiness),
+    /// To those who have no token where one is asked for.
+    Bare(BareReadiness),
+}
+
+/// Whether the service does its work, for probes.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BareReadiness {
+    ready: bool,
+}
+
+/// The same, and what it is doing.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Readiness {
     ready: bool,
@@ -78,27 +96,34 @@ pub(super) async fn livez() -> &'static str {
 
 /// Whether the service does its work
 ///
-/// Audit mode, a hold, an invalid file or a full disk are told, and are no 503.
+/// Audit mode, a hold, an invalid file or a full disk are told, and are no 503. Where a token is asked for,
+/// those without one are told only whether.
 #[utoipa::path(
     get,
     path = "/readyz",
     responses(
-        (status = 200, description = "It does", body = Readiness),
-        (status = 503, description = "Something is missing", body = Readiness)
-    ),
-    security(())
+        (status = 200, description = "It does", body = ReadyAnswer),
+        (status = 503, description = "It does not: something is missing", body = ReadyAnswer)
+    )
 )]
-pub(super) async fn readyz(State(sources): Shared) -> Response {
+pub(super) async fn readyz(State(sources): Shared, pass: Option<Extension<Pass>>) -> Response {
     let missing = missing(&sources);
-    let status = if missing.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
+    let ready = missing.is_empty();
+    let status = match ready {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let audit_log_error = sources.decisions.trouble();
+    let body = match pass {
+        Some(_) => ReadyAnswer::Whole(readiness(&sources, missing)),
+        None => ReadyAnswer::Bare(BareReadiness { ready }),
+    };
+    (status, Json(body)).into_response()
+}
+
+fn readiness(sources: &Sources, missing: Vec<String>) -> Readiness {
     let enforcement = sources.enforcement.borrow().clone();
     let rejected = enforcement.rejected.as_ref();
-    let body = Readiness {
+    Readiness {
         ready: missing.is_empty(),
         missing,
         enforcing: enforcement.enforcing,
@@ -107,9 +132,8 @@ pub(super) async fn readyz(State(sources): Shared) -> Response {
         paths: enforcement.paths.clone(),
         allowlist_error: rejected.map(|rejected| rejected.message.clone()),
         allowlist_held: enforcement.held.as_ref().map(|held| held.hash.clone()),
-        audit_log_error,
-    };
-    (status, Json(body)).into_response()
+        audit_log_error: sources.decisions.trouble(),
+    }
 }
 
 /// What keeps the service from being ready, in words.

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{self, Access, Role, Sources};
+use crate::api::{self, Access, Sources};
 use crate::containerd;
 use crate::controller::{self, Controller};
 use crate::credentials::{self, Credentials};
@@ -36,7 +36,7 @@ use crate::record::{Life, What};
 use crate::reload::Reload;
 use crate::serve::{self, Server};
 use crate::state::{self, Ledger, StateDirectory};
-use crate::status::{Candidate, Enforcement, LoadedList, Snapshot};
+use crate::status::{Candidate, Enforcement, LoadedList, Role, Snapshot};
 use aside::Aside;
 use begin::Beginning;
 use read_along::ReadAlong;

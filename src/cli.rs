@@ -27,8 +27,8 @@ use std::process::ExitCode;
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::api::Role;
 use crate::docker::Endpoint;
+use crate::status::Role;
 
 /// Fine.
 const FINE: u8 = 0;

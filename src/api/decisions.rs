@@ -33,7 +33,7 @@ pub(super) struct Found {
     params(
         ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "At most so many; 100 unless told"),
         ("after" = Option<u64>, Query, description = "Only what has a later `seq`"),
-        ("container" = Option<String>, Query, min_length = 1, description = "A full id, else a name, else the beginning of an id, of those on record"),
+        ("container" = Option<String>, Query, min_length = 1, description = "A full id, else a name, else the beginning of an id; who is here goes before who is gone"),
         ("verdict" = Option<VerdictWord>, Query),
         ("outcome" = Option<Outcome>, Query),
         ("since" = Option<Timestamp>, Query, description = "Only what is not older")

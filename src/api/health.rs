@@ -1,11 +1,10 @@
-//! `/livez`, `/readyz`, `/metrics` and `/allowlist`: how the service itself is doing.
+//! `/livez`, `/readyz` and `/allowlist`: how the service itself is doing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use jiff::Timestamp;
@@ -16,9 +15,7 @@ use super::access::Pass;
 use super::problem::Problem;
 use super::turns::Turns;
 use super::{Shared, Sources};
-use crate::allowlist::{Action, Allowlist, Mode};
-use crate::container::State as ContainerState;
-use crate::metrics::Metrics;
+use crate::allowlist::{Allowlist, Mode};
 use crate::record::Path;
 use crate::status::{HeldList, RejectedList};
 use crate::uptime::age;
@@ -43,7 +40,7 @@ pub(super) struct BareReadiness {
     ready: bool,
 }
 
-/// The same, and what it is doing.
+/// Whether the service does its work, and what it is doing.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Readiness {
     ready: bool,
@@ -103,7 +100,7 @@ pub(super) async fn livez() -> &'static str {
     path = "/readyz",
     responses(
         (status = 200, description = "It does", body = ReadyAnswer),
-        (status = 503, description = "It does not: something is missing", body = ReadyAnswer)
+        (status = 503, description = "Something is missing", body = ReadyAnswer)
     )
 )]
 pub(super) async fn readyz(State(sources): Shared, pass: Option<Extension<Pass>>) -> Response {
@@ -192,83 +189,4 @@ pub(super) async fn allowlist(
         Ok(Json(answer).into_response())
     };
     turns.answer(sources, answer).await
-}
-
-/// Metrics as Prometheus reads them
-#[utoipa::path(
-    get,
-    path = "/metrics",
-    responses(
-        (status = 200, description = "The text format", body = String),
-        (status = 500, description = "They can't be told", body = Problem, content_type = "application/problem+json")
-    )
-)]
-pub(super) async fn metrics(
-    State(sources): Shared,
-    Extension(turns): Extension<Turns>,
-) -> Result<Response, Problem> {
-    let answer = |sources: &Sources| {
-        count_containers(sources);
-        let text = sources.metrics.encode(sources.role.enforces());
-        let text = text.map_err(|error| Problem::internal(error.to_string()))?;
-        Ok(([(header::CONTENT_TYPE, Metrics::content_type())], text).into_response())
-    };
-    turns.answer(sources, answer).await
-}
-
-/// Sizes are counted when they are asked for. Only the process that enforces tells them, so that
-/// no sum counts a container twice.
-fn count_containers(sources: &Sources) {
-    if !sources.role.enforces() {
-        return;
-    }
-    let now = Timestamp::now();
-    let enforcement = sources.enforcement.borrow().clone();
-    let snapshot = sources.snapshot.borrow().clone();
-    // What is frozen has been ended where that is the action.
-    let is_ended = |state| {
-        enforcement.in_force.list.action == Action::Pause && state == ContainerState::Paused
-    };
-    let mut containers: BTreeMap<(ContainerState, &str), i64> = BTreeMap::new();
-    let mut rules: BTreeMap<&str, i64> = enforcement
-        .in_force
-        .list
-        .rules
-        .iter()
-        .map(|rule| (&*rule.name, 0))
-        .collect();
-    let mut denied_running = 0;
-    let verdicts = sources.verdicts(&snapshot, &enforcement, now);
-    for container in snapshot.containers.values() {
-        let Some(verdict) = verdicts.get(&container.id) else {
-            continue;
-        };
-        *containers
-            .entry((container.state, verdict.as_str()))
-            .or_default() += 1;
-        if container.state.is_live() {
-            denied_running += i64::from(verdict.is_denied() && !is_ended(container.state));
-            if verdict.is_allowed()
-                && let Some(count) = verdict.rule().and_then(|rule| rules.get_mut(rule))
-            {
-                *count += 1;
-            }
-        }
-    }
-    let metrics = &sources.metrics;
-    metrics.denied_running.set(denied_running);
-    metrics.containers.reset();
-    for ((state, verdict), count) in containers {
-        metrics
-            .containers
-            .with_label_values(&[state.as_str(), verdict])
-            .set(count);
-    }
-    metrics.rule_containers.reset();
-    for (rule, count) in rules {
-        metrics
-            .rule_containers
-            .with_label_values(&[rule])
-            .set(count);
-    }
 }

@@ -8,10 +8,10 @@ use clap::{Args, ValueEnum};
 use super::access::AccessArguments;
 use super::notify::NotifyArguments;
 use super::{Answer, BAD_USAGE, EngineArguments, FINE, Failure, INTERNAL};
-use crate::api::Role;
 use crate::app;
 use crate::containerd;
 use crate::journal::{Destination, MOST_KEPT, Rotation};
+use crate::status::Role;
 use crate::telemetry::{self, LogFormat};
 
 #[derive(Debug, Args)]

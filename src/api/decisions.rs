@@ -30,6 +30,7 @@ pub(super) struct Found {
 #[utoipa::path(
     get,
     path = "/decisions",
+    operation_id = "list_decisions",
     params(
         ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "At most so many; 100 unless told"),
         ("after" = Option<u64>, Query, description = "Only what has a later `seq`"),

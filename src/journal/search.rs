@@ -106,7 +106,7 @@ pub fn look_up(path: &Path, look_up: &mut LookUp<'_>) -> io::Result<()> {
 
 /// What every record has.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Last {
+pub(super) struct Stamp {
     /// Its number.
     pub(super) seq: u64,
     /// The host of its engine.
@@ -114,7 +114,7 @@ pub(super) struct Last {
 }
 
 /// The last record of any kind.
-pub(super) fn last(path: &Path) -> io::Result<Option<Last>> {
+pub(super) fn last(path: &Path) -> io::Result<Option<Stamp>> {
     let mut last = None;
     from_the_end(path, |line| match serde_json::from_slice(line) {
         Ok(found) => {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 
 use super::appender::Appender;
-use super::search::{Last, last};
+use super::search::{Stamp, last};
 use super::{Decision, Filter, Rotation, files, search};
 use crate::allowlist::{Mode, Reason, Verdict};
 use crate::container::{Container, ContainerId, Who};
@@ -143,7 +143,7 @@ impl Place {
 
     fn last(&self) -> u64 {
         let last = last(&self.path).expect("a readable log");
-        last.map_or(0, |Last { seq, .. }| seq)
+        last.map_or(0, |Stamp { seq, .. }| seq)
     }
 
     /// The files that there are, by number.

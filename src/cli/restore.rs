@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::daemon::state_beside;
+use super::duration;
 use super::one_shot::{self, ListArguments, counted, note, unreadable};
 use super::table;
 use super::{Answer, EngineArguments, FINE, Failure, NO, Output, PrintArguments};
@@ -26,8 +28,13 @@ pub(super) struct Arguments {
     /// Containers that were ended: full ids, else names, else beginnings of ids [default: all that were]
     containers: Vec<String>,
     /// Only those that were ended so long ago at most, such as 1h
-    #[arg(long, env = "DOCKWARDEN_SINCE", value_name = "DURATION")]
-    since: Option<SignedDuration>,
+    #[arg(
+        long,
+        env = "DOCKWARDEN_SINCE",
+        value_name = "DURATION",
+        value_parser = duration::within(Duration::from_secs(1)..)
+    )]
+    since: Option<Duration>,
     /// The log that says what was ended
     #[arg(long, env = "DOCKWARDEN_AUDIT_LOG", value_name = "FILE")]
     audit_log: PathBuf,

@@ -7,6 +7,7 @@ mod check;
 mod completions;
 mod daemon;
 mod diff;
+mod duration;
 mod explain;
 mod healthcheck;
 mod learn;

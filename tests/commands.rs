@@ -790,6 +790,23 @@ fn bad_usage_is_2_and_help_is_0() {
 }
 
 #[test]
+fn a_duration_that_can_not_be_is_refused_with_what_can() {
+    for (arguments, expected) in [
+        (
+            &["restore", "--audit-log", "/nowhere", "--since=-1h"][..],
+            "at least 1s",
+        ),
+        (&["run", "--resync", "10ms"], "at least 1s"),
+        (&["canary", "--interval=-1s"], "at least 0s"),
+        (&["canary", "--timeout", "2h"], "from 1s to 1h"),
+    ] {
+        let run = Run::bare().args(arguments).run();
+        run.expect(2);
+        assert!(run.stderr.contains(expected), "{run:?}");
+    }
+}
+
+#[test]
 fn a_daemon_that_cannot_start_says_why_with_2() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();

@@ -225,6 +225,13 @@ fn check_tells_everything_that_is_wrong_at_once() {
         assert!(run.stderr.contains(part), "{part}\n{}", run.stderr);
     }
     assert_eq!(run.stdout, "");
+    run.steers_no_terminal();
+    assert!(run.stderr.lines().count() > 8, "{}", run.stderr);
+    // A tab that is typed is shown as room.
+    let run = Run::with("version = 1\n\tmoode\t= 5\n").args(&["check"]);
+    let run = run.run();
+    run.expect(2);
+    assert!(!run.stderr.contains("\\u"), "{}", run.stderr);
 }
 
 #[test]
@@ -671,6 +678,23 @@ fn without_an_engine_it_is_3_and_with_a_bad_url_2() {
     // Daemons wait for an engine, and not for a URL to become right.
     let warden = Warden::at("ssh://somewhere").allowlist(LIST).spawn();
     assert_eq!(warden.wait_exit(SOON).code(), Some(2));
+}
+
+/// What it says may have come from anybody: a registry, a container's name.
+#[test]
+fn an_engine_s_words_steer_no_terminal() {
+    let fake = Scripted::start();
+    let words = json!({"message": "no \u{1b}[31mway\u{202e}\r"});
+    fake.world().lists = Some((500, words.to_string()));
+    for command in [&["ps"][..], &["check", "--running"], &["explain", "x"]] {
+        let run = Run::with(LIST)
+            .args(command)
+            .args(&["--engine", &fake.url()]);
+        let run = run.run();
+        run.expect(3);
+        run.steers_no_terminal();
+        assert!(run.stderr.contains("no \\u{1b}[31mway\\u{202e}"), "{run:?}");
+    }
 }
 
 #[test]

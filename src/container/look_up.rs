@@ -9,6 +9,8 @@ use super::ContainerId;
 
 /// How many are named that may be meant.
 const NAMED: usize = 10;
+/// So many digits of an id Docker's own tables show: people copy them, and nobody is called so.
+const SHORT: usize = 12;
 
 /// Who is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +106,8 @@ impl<'a> LookUp<'a> {
         match self.exact {
             Some(Who::Id(_)) => true,
             Some(Who::Name(_)) => !self.is_full,
-            None => false,
+            // A whole log is not read for that.
+            None => !self.takes_beginnings && self.begin_so.len() == 1 && self.word.len() >= SHORT,
         }
     }
 
@@ -181,8 +184,9 @@ mod tests {
             (id("cd1"), None),
             (id("cd2"), None),
         ];
+        let pairs = || first.iter().map(|(id, name)| (id, *name));
         let found = |word: &str| {
-            let mut look_up = LookUp::among(word, first.iter().map(|(id, name)| (id, *name)));
+            let mut look_up = LookUp::among(word, pairs());
             let _ = later
                 .iter()
                 .try_for_each(|(id, name)| look_up.see(id, *name));
@@ -192,6 +196,9 @@ mod tests {
         assert_eq!(found("db3"), Ok(Some(Who::Id(id("db34")))));
         assert_eq!(found("aa"), Ok(Some(Who::Name("aa".to_owned()))));
         assert!(found("cd").is_err());
+        let is_certain = |word: &str| LookUp::among(word, pairs()).is_certain();
+        assert!(is_certain("db1200000000") && !is_certain("db120000000"));
+        assert!(is_certain("web") && !is_certain("db3400000000"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod decisions;
 mod filter;
 mod health;
 mod listing;
+mod metrics;
 mod openapi;
 mod page;
 mod problem;
@@ -33,12 +34,12 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
 use crate::allowlist::Verdict;
-use crate::container::ContainerId;
+use crate::container::{ContainerId, LookUp, Who};
 use crate::journal::{Decisions, Filter};
 use crate::metrics::Metrics;
 use crate::record::Record;
 use crate::state::Ledger;
-use crate::status::{Enforcement, Snapshot};
+use crate::status::{Enforcement, Role, Snapshot};
 pub use access::Access;
 pub use listing::HIDDEN;
 use problem::Problem;
@@ -48,38 +49,6 @@ use turns::Turns;
 
 /// How many answers about everything are made and sent at once.
 const LARGE: usize = 4;
-
-/// Which of the services answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Enforcement and status in one process.
-    Run,
-    /// Enforcement alone.
-    Controller,
-    /// Status alone.
-    Api,
-}
-
-impl Role {
-    /// The command that runs it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Run => "run",
-            Self::Controller => "controller",
-            Self::Api => "api",
-        }
-    }
-
-    /// Whether this process decides and ends.
-    pub fn enforces(self) -> bool {
-        self != Self::Api
-    }
-
-    /// Whether this process shows containers.
-    pub fn shows(self) -> bool {
-        self != Self::Controller
-    }
-}
 
 /// What the handlers answer from.
 pub struct Sources {
@@ -131,6 +100,19 @@ impl Sources {
         let found = self.decisions.search(filter, limit);
         found.map_err(|error| Problem::unreadable_log(&error))
     }
+
+    /// Who is meant by a word, of those that are here and those on record. May block on a file.
+    fn look_up(&self, word: &str) -> Result<Option<Who>, Problem> {
+        let here = self.snapshot.borrow().containers.clone();
+        let here = here.values().map(|container| container.calls());
+        let mut look_up = LookUp::among(word, here);
+        if !look_up.is_certain() {
+            let seen = self.decisions.look_up(&mut look_up);
+            seen.map_err(|error| Problem::unreadable_log(&error))?;
+        }
+        let found = look_up.found();
+        found.map_err(|several| Problem::conflict(several.to_string()))
+    }
 }
 
 type Shared = State<Arc<Sources>>;
@@ -142,7 +124,7 @@ pub fn router(sources: Sources, access: Access) -> Router {
         .route(
             "/metrics",
             // Gauges are reset while they are counted anew.
-            get(health::metrics).layer(Extension(Turns::new(1))),
+            get(metrics::metrics).layer(Extension(Turns::new(1))),
         )
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))

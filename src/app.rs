@@ -18,7 +18,6 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::api::Role;
 use crate::containerd;
 use crate::credentials::{self, Credentials};
 use crate::docker::{Docker, Endpoint};
@@ -29,6 +28,7 @@ use crate::record::{Life, What};
 use crate::reload::Reload;
 use crate::serve;
 use crate::state::Ledger;
+use crate::status::Role;
 use begin::Beginning;
 use daemon::Daemon;
 

@@ -7,6 +7,7 @@ mod check;
 mod completions;
 mod daemon;
 mod diff;
+mod duration;
 mod explain;
 mod healthcheck;
 mod learn;
@@ -27,8 +28,9 @@ use std::process::ExitCode;
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::api::Role;
 use crate::docker::Endpoint;
+use crate::printable;
+use crate::status::Role;
 
 /// Fine.
 const FINE: u8 = 0;
@@ -218,8 +220,8 @@ fn guarded(run: impl FnOnce() -> Answer) -> Answer {
 
 fn end(answer: Answer) -> ExitCode {
     ExitCode::from(answer.unwrap_or_else(|failure| {
-        // Whether or not it is read.
-        let message = failure.message.trim_end();
+        // Whether or not it is read. An engine's words may be in it.
+        let message = printable::lines(failure.message.trim_end());
         let _ = writeln!(std::io::stderr(), "dockwarden: {message}");
         failure.code
     }))

@@ -1,6 +1,8 @@
 //! A container as dockwarden sees it: the facts that a rule may look at and that people are
 //! shown, in our words. What the engine did not tell is `None`, never a guess.
 
+mod look_up;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use utoipa::ToSchema;
 
 use crate::grant::Power;
 use crate::image;
+pub use look_up::{Ambiguous, LookUp, Who};
 
 /// A container's full id: 64 hex digits, the only name that is ever acted on.
 ///
@@ -263,6 +266,11 @@ impl Container {
     /// Whether a person may mean it by `name`: its name, its id, or the beginning of its id.
     pub fn is_called(&self, name: &str) -> bool {
         self.name.as_deref() == Some(name) || self.id.begins_with(name)
+    }
+
+    /// By what it is looked up.
+    pub fn calls(&self) -> (&ContainerId, Option<&str>) {
+        (&self.id, self.name.as_deref())
     }
 
     /// A name for people: its own, or the short id.

@@ -37,8 +37,8 @@ pub use before::Before;
 pub use decisions::{Decisions, Newest};
 pub use feed::Feed;
 pub use files::MOST_KEPT;
-use search::Last;
-pub use search::{Filter, search};
+use search::Stamp;
+pub use search::{Filter, look_up, search};
 pub use tell::tell_happening;
 pub use writer::Writer;
 use writer::{Recent, Request, Writing};
@@ -161,11 +161,13 @@ impl Journal {
                 let log = AuditLog::open(path, *rotation, metrics.clone())?;
                 before = Before::read(path)?;
                 let newest_first = search(path, &Filter::default(), RECENT_BESIDE_FILE)?;
-                newest_first.iter().rev().for_each(|one| recent.push(one));
+                for record in newest_first.iter().rev() {
+                    recent.push(record.seq, serde_json::to_vec(record)?);
+                }
                 (log, search::last(path)?)
             }
         };
-        let Last {
+        let Stamp {
             seq,
             host: last_host,
         } = last.unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The undo: what was ended and is allowed now runs again, with the restart policy that it had.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -30,6 +30,13 @@ pub struct Ended {
     /// The restart policy that it had, where that is known.
     #[serde(skip)]
     pub restart_policy: Option<RestartPolicy>,
+}
+
+impl Ended {
+    /// By what it is looked up.
+    pub fn calls(&self) -> (&ContainerId, Option<&str>) {
+        (&self.container_id, self.container_name.as_deref())
+    }
 }
 
 /// What becomes of one that was ended.
@@ -153,21 +160,4 @@ impl Restorer<'_> {
             Acted::Done => Outcome::Started,
         })
     }
-}
-
-/// Those of them that are asked for by name, by id, or by the beginning of an id; and what was asked for
-/// and is none of them.
-pub fn asked_for(all: Vec<Ended>, names: &[String]) -> (Vec<Ended>, BTreeSet<String>) {
-    let is_called = |ended: &Ended, name: &String| {
-        ended.container_name.as_ref() == Some(name) || ended.container_id.begins_with(name)
-    };
-    if names.is_empty() {
-        return (all, BTreeSet::new());
-    }
-    let missing = names
-        .iter()
-        .filter(|name| !all.iter().any(|ended| is_called(ended, name)));
-    let missing = missing.cloned().collect();
-    let is_asked_for = |ended: &Ended| names.iter().any(|name| is_called(ended, name));
-    (all.into_iter().filter(is_asked_for).collect(), missing)
 }

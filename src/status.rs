@@ -1,5 +1,5 @@
-//! The values that rooms hand each other: the list in force, a newer one that may replace it, what
-//! enforcement is doing, and what is known of all containers.
+//! The values that rooms hand each other: which service this is, the list in force, a newer one that may
+//! replace it, what enforcement is doing, and what is known of all containers.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -17,6 +17,38 @@ use crate::together;
 
 /// How early it is told that a rule expires.
 const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Which of the services this process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Enforcement and status in one process.
+    Run,
+    /// Enforcement alone.
+    Controller,
+    /// Status alone.
+    Api,
+}
+
+impl Role {
+    /// The command that runs it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Controller => "controller",
+            Self::Api => "api",
+        }
+    }
+
+    /// Whether this process decides and ends.
+    pub fn enforces(self) -> bool {
+        self != Self::Api
+    }
+
+    /// Whether this process shows containers.
+    pub fn shows(self) -> bool {
+        self != Self::Controller
+    }
+}
 
 /// A valid list with what is to be said of it.
 #[derive(Debug, Clone, PartialEq)]

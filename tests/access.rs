@@ -4,6 +4,7 @@
 
 mod support;
 
+use serde_json::json;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -26,6 +27,35 @@ fn status(warden: &Warden, path: &str, authorization: Option<&str>) -> u16 {
         .into_iter()
         .collect();
     warden.get_with(path, &headers).status
+}
+
+/// Probes have no token and look at the status alone: they learn nothing else.
+#[test]
+fn strangers_learn_only_whether_it_is_ready() {
+    let fake = Scripted::start();
+    let directory = tempfile::tempdir().unwrap();
+    let tokens = directory.path().join("tokens");
+    std::fs::write(&tokens, "t0ken\n").unwrap();
+    let tokens = ["--token-file", tokens.to_str().unwrap()];
+    let nowhere = Warden::at("unix:///nowhere.sock").allowlist(LIST);
+    for (builder, is_ready) in [(fake.builder(LIST, "1h"), true), (nowhere, false)] {
+        let warden = builder.args(tokens).start();
+        let status = if is_ready { 200 } else { 503 };
+        let asked = |authorization: &[(&str, &str)]| {
+            eventually("it says so", SOON, || {
+                let answer = warden.get_with("/readyz", authorization);
+                (answer.status == status).then(|| answer.json())
+            })
+        };
+        for authorization in [&[][..], &[("Authorization", "Bearer t0kem")]] {
+            assert_eq!(asked(authorization), json!({"ready": is_ready}));
+        }
+        let whole = asked(&[("Authorization", "Bearer t0ken")]);
+        assert_eq!(whole["ready"], is_ready, "{whole}");
+        assert!(whole["mode"].is_string(), "{whole}");
+        let health = dockwarden(["healthcheck", "--listen", &warden.address().to_string()]);
+        assert_eq!(health.status.success(), is_ready, "{health:?}");
+    }
 }
 
 /// Who lets others ask without a token is told so; nobody else is.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
+use support::scripted::{Scripted, event, listed};
 use support::{Engine, TcpProxy, Warden, eventually};
 use tempfile::TempDir;
 
@@ -224,6 +225,13 @@ fn check_tells_everything_that_is_wrong_at_once() {
         assert!(run.stderr.contains(part), "{part}\n{}", run.stderr);
     }
     assert_eq!(run.stdout, "");
+    run.steers_no_terminal();
+    assert!(run.stderr.lines().count() > 8, "{}", run.stderr);
+    // A tab that is typed is shown as room.
+    let run = Run::with("version = 1\n\tmoode\t= 5\n").args(&["check"]);
+    let run = run.run();
+    run.expect(2);
+    assert!(!run.stderr.contains("\\u"), "{}", run.stderr);
 }
 
 #[test]
@@ -561,6 +569,40 @@ fn explain_remembers_what_is_gone() {
         .expect(2);
 }
 
+/// `db` is a name, and the beginning of another's id.
+#[test]
+fn explain_tells_of_nobody_else_on_record() {
+    let fake = Scripted::start();
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("audit.jsonl").display().to_string();
+    let warden = fake.builder(LIST, "1h").args(["--audit-log", &log]).start();
+    warden.wait_ready();
+    let (db, like_db) = ("a".repeat(64), format!("db{}", "0".repeat(62)));
+    for (id, name) in [(&db, "/db"), (&like_db, "/web")] {
+        let mut container = listed(id, "evil:1");
+        container["Names"] = json!([name]);
+        fake.world().containers.insert(id.clone(), container);
+        fake.say(event("start", id).as_bytes());
+        fake.wait_for_kill(id);
+        warden.wait_for_verdict(id, "denied");
+        fake.world().containers.remove(id);
+    }
+    let (url, gone) = (fake.url(), "unix:///nowhere.sock");
+    for engine in [&*url, gone] {
+        let options = ["--engine", engine, "--audit-log", &log];
+        for (word, name) in [("db", "db"), ("db0", "web"), (&like_db[..12], "web")] {
+            let run = Run::with(LIST).args(&["explain", word]).args(&options);
+            let run = run.run();
+            run.expect(1);
+            let said = run
+                .stdout
+                .lines()
+                .all(|line| line.contains(&format!(" {name}: denied")));
+            assert!(said && !run.stdout.is_empty(), "{word}: {run:?}");
+        }
+    }
+}
+
 // ---- healthcheck
 
 #[test]
@@ -636,6 +678,23 @@ fn without_an_engine_it_is_3_and_with_a_bad_url_2() {
     // Daemons wait for an engine, and not for a URL to become right.
     let warden = Warden::at("ssh://somewhere").allowlist(LIST).spawn();
     assert_eq!(warden.wait_exit(SOON).code(), Some(2));
+}
+
+/// What it says may have come from anybody: a registry, a container's name.
+#[test]
+fn an_engine_s_words_steer_no_terminal() {
+    let fake = Scripted::start();
+    let words = json!({"message": "no \u{1b}[31mway\u{202e}\r"});
+    fake.world().lists = Some((500, words.to_string()));
+    for command in [&["ps"][..], &["check", "--running"], &["explain", "x"]] {
+        let run = Run::with(LIST)
+            .args(command)
+            .args(&["--engine", &fake.url()]);
+        let run = run.run();
+        run.expect(3);
+        run.steers_no_terminal();
+        assert!(run.stderr.contains("no \\u{1b}[31mway\\u{202e}"), "{run:?}");
+    }
 }
 
 #[test]
@@ -751,6 +810,23 @@ fn bad_usage_is_2_and_help_is_0() {
     assert!(version.stdout.contains(env!("CARGO_PKG_VERSION")));
     for arguments in [&["--help"][..], &["run", "--help"], &["check", "--help"]] {
         Run::bare().args(arguments).run().expect(0);
+    }
+}
+
+#[test]
+fn a_duration_that_can_not_be_is_refused_with_what_can() {
+    for (arguments, expected) in [
+        (
+            &["restore", "--audit-log", "/nowhere", "--since=-1h"][..],
+            "at least 1s",
+        ),
+        (&["run", "--resync", "10ms"], "at least 1s"),
+        (&["canary", "--interval=-1s"], "at least 0s"),
+        (&["canary", "--timeout", "2h"], "from 1s to 1h"),
+    ] {
+        let run = Run::bare().args(arguments).run();
+        run.expect(2);
+        assert!(run.stderr.contains(expected), "{run:?}");
     }
 }
 

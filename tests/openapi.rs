@@ -60,6 +60,7 @@ fn answers_are_as_described_and_the_description_as_committed() {
     let document = document.json();
     is_committed(&document);
     jsonschema_dialect(&document);
+    names_no_operation_twice(&document);
     let mut seen = Seen {
         document: &document,
         answers: BTreeSet::new(),
@@ -125,6 +126,9 @@ fn answers_are_as_described_and_the_description_as_committed() {
         "me.example",
     ];
     let guarded = Warden::on(&engine).allowlist(LIST).args(options).start();
+    guarded.wait_ready();
+    let bare = seen.take("/readyz", 200, &guarded.get("/readyz"));
+    assert_eq!(bare, json!({"ready": true}));
     for (path, status) in described(&document) {
         let asked = path.replace("{name}", "web-1");
         match status {
@@ -205,6 +209,17 @@ fn jsonschema_dialect(document: &Value) {
     {
         jsonschema::draft202012::meta::validate(schema).unwrap();
     }
+}
+
+/// Clients that are generated have a function for each.
+fn names_no_operation_twice(document: &Value) {
+    let paths = document["paths"].as_object().unwrap();
+    let names: Vec<_> = paths
+        .values()
+        .map(|item| item["get"]["operationId"].as_str().unwrap())
+        .collect();
+    let distinct: BTreeSet<_> = names.iter().collect();
+    assert_eq!(distinct.len(), names.len(), "{names:?}");
 }
 
 fn described(document: &Value) -> BTreeSet<(String, u64)> {

@@ -9,9 +9,10 @@
 
 mod support;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use support::scripted::{Scripted, event, listed};
 use support::{Builder, Engine, SOON, Warden, dockwarden, eventually};
 
 /// Rules that look at powers: what was ended by its image alone has to be inspected before it can be
@@ -332,6 +333,65 @@ fn what_a_wrong_list_ended_comes_back_with_its_restart_policy() {
         assert_eq!(policy(&engine, id), *wanted);
     }
     engine.assert_same(&[stays]);
+}
+
+/// `db` is a name, and the beginning of another's id.
+#[test]
+fn restore_starts_nobody_else_than_who_is_meant() {
+    let fake = Scripted::start();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (log, state, both) = (path("audit.jsonl"), path("state"), path("both.toml"));
+    let list = "version = 1\n[[allow]]\nimage = \"good:1\"\n";
+    std::fs::write(&both, list.replace("good:1", "*:1")).unwrap();
+    let warden = fake.builder(list, "1h");
+    let warden = warden.args(["--audit-log", &log, "--state-dir", &state]);
+    let warden = warden.start();
+    warden.wait_ready();
+    let id = |beginning: &str| format!("{beginning:0<64}");
+    for (id, name, image) in [
+        (id("a1"), "db", "bad:1"),
+        (id("db"), "web", "bad:1"),
+        (id("fed"), "one", "bad:1"),
+        (id("fee"), "two", "bad:1"),
+        // This one was never ended.
+        (id("a2"), "fed", "good:1"),
+    ] {
+        let mut container = listed(&id, image);
+        container["Names"] = json!([format!("/{name}")]);
+        fake.world().containers.insert(id.clone(), container);
+        fake.say(event("start", &id).as_bytes());
+        let verdict = match image {
+            "good:1" => "allowed",
+            _ => "denied",
+        };
+        warden.wait_for_verdict(&id, verdict);
+    }
+    for (word, expected) in [
+        ("db", &["db"][..]),
+        ("db0", &["web"]),
+        ("fed0", &["one"]),
+        ("fed", &[]),
+        ("fe", &[]),
+    ] {
+        let arguments = ["restore", word, "--dry-run", "--output", "json"];
+        let url = fake.url();
+        let places = ["--engine", &url, "--audit-log", &log, "--allowlist", &both];
+        // Not by the list that was in force.
+        let nowhere = path("nowhere");
+        let all = [&arguments[..], &places, &["--state-dir", &nowhere]].concat();
+        let output = dockwarden(all);
+        let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let found = rows
+            .iter()
+            .map(|row| row["container_name"].as_str().unwrap());
+        assert_eq!(found.collect::<Vec<_>>(), expected, "{word}: {output:?}");
+        assert!(
+            rows.iter().all(|row| row["outcome"] == "would-start"),
+            "{rows:?}"
+        );
+        assert_eq!(output.status.success(), !expected.is_empty(), "{output:?}");
+    }
 }
 
 #[test]

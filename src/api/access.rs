@@ -157,7 +157,7 @@ async fn answer(access: &Access, mut request: Request, next: Next) -> Response {
     if !named.all(|host| access.knows_host(host)) {
         return Problem::misdirected().into_response();
     }
-    // Whether it lives is no secret, and asked by those who have none.
+    // Whether it lives, and is ready, is no secret, and asked by those who have none.
     let is_probe = matches!(request.uri().path(), "/livez" | "/readyz");
     if let Some(pass) = access.lets_in(request.headers()) {
         request.extensions_mut().insert(pass);

@@ -1,8 +1,5 @@
 //! `GET /containers` and `GET /containers/{id or name}`.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -18,12 +15,10 @@ use super::ready::Ready;
 use super::turns::Turns;
 use super::{Shared, Sources, page};
 use crate::allowlist::Verdict;
-use crate::container::{Container, ContainerId};
+use crate::container::{Container, Who};
 use crate::journal::Filter as RecordFilter;
 use crate::record::Record;
-
-/// How many containers are named that may be meant.
-const NAMED: usize = 10;
+use crate::status::Snapshot;
 
 /// The page for people
 #[utoipa::path(
@@ -118,7 +113,7 @@ fn page(sources: &Sources, filter: &Filter) -> Result<Response, Problem> {
 #[utoipa::path(
     get,
     path = "/containers/{name}",
-    params(("name" = String, Path, min_length = 1, example = "web-1", description = "A name, an id, or the beginning of one")),
+    params(("name" = String, Path, min_length = 1, example = "web-1", description = "A full id, else a name, else the beginning of an id; who is here goes before who is gone")),
     responses(
         (status = 200, description = "It, or what is on record of it", body = Answer),
         (status = 400, description = "A name that is no text", body = Problem, content_type = "application/problem+json"),
@@ -138,41 +133,29 @@ pub(super) async fn one(
     turns.answer(sources, answer).await
 }
 
-fn here_or_gone(sources: &Sources, name: &str) -> Result<Answer, Problem> {
+fn here_or_gone(sources: &Sources, word: &str) -> Result<Answer, Problem> {
     let snapshot = sources.snapshot.borrow().clone();
     if !snapshot.connected {
         return Err(Problem::engine_away(&snapshot));
     }
-    if let Some(container) = find(&snapshot.containers, name)? {
-        let now = Timestamp::now();
-        let last = last_decisions(sources).unwrap_or_default();
-        let enforcement = sources.enforcement.borrow().clone();
-        let mut verdicts = sources.verdicts(&snapshot, &enforcement, now);
-        let verdict = verdicts.remove(&container.id).unwrap_or(Verdict::Unknown);
-        let show_all_labels = sources.show_all_labels;
-        let view = View {
-            explanation: Some(enforcement.in_force.list.explain(container, now)),
-            ..view(
-                container,
-                &verdict,
-                &enforcement,
-                show_all_labels,
-                &last,
-                now,
-            )
-        };
-        return Ok(Answer::Here(Box::new(view)));
+    let nobody = || Problem::not_found(format!("no container here is or was called `{word}`"));
+    let who = sources.look_up(word)?.ok_or_else(nobody)?;
+    let here = |container| Answer::Here(Box::new(explained(sources, &snapshot, container)));
+    let mut containers = snapshot.containers.values();
+    if let Some(container) = containers.find(|one| who.is(one.calls())) {
+        return Ok(here(container));
     }
-    let called = |name: &str| RecordFilter {
-        container: Some(name.to_owned()),
+    let of = |who| RecordFilter {
+        container: Some(who),
         ..RecordFilter::default()
     };
-    let Some(newest) = sources.search(&called(name), 1)?.pop() else {
-        let detail = format!("no container here is or was called `{name}`");
-        return Err(Problem::not_found(detail));
-    };
+    let newest = sources.search(&of(who), 1)?.pop().ok_or_else(nobody)?;
+    // It may have another name now.
+    if let Some(container) = snapshot.containers.get(&newest.container_id) {
+        return Ok(here(container));
+    }
     // Others were called so before it.
-    let decisions = sources.search(&called(newest.container_id.as_str()), 100)?;
+    let decisions = sources.search(&of(Who::Id(newest.container_id.clone())), 100)?;
     Ok(Answer::Gone(Gone {
         container_id: newest.container_id,
         container_name: newest.container_name,
@@ -181,32 +164,25 @@ fn here_or_gone(sources: &Sources, name: &str) -> Result<Answer, Problem> {
     }))
 }
 
-/// By name, by full id, or by the beginning of an id.
-fn find<'a>(
-    containers: &'a BTreeMap<ContainerId, Arc<Container>>,
-    name: &str,
-) -> Result<Option<&'a Container>, Problem> {
-    let containers = containers.values().map(Arc::as_ref);
-    let mut all = containers.clone();
-    if let Some(found) = all.find(|container| container.name.as_deref() == Some(name)) {
-        return Ok(Some(found));
+/// One that is here, rule by rule.
+fn explained(sources: &Sources, snapshot: &Snapshot, container: &Container) -> View {
+    let now = Timestamp::now();
+    let last = last_decisions(sources).unwrap_or_default();
+    let enforcement = sources.enforcement.borrow().clone();
+    let mut verdicts = sources.verdicts(snapshot, &enforcement, now);
+    let verdict = verdicts.remove(&container.id).unwrap_or(Verdict::Unknown);
+    let show_all_labels = sources.show_all_labels;
+    View {
+        explanation: Some(enforcement.in_force.list.explain(container, now)),
+        ..view(
+            container,
+            &verdict,
+            &enforcement,
+            show_all_labels,
+            &last,
+            now,
+        )
     }
-    let found: Vec<_> = containers
-        .filter(|container| container.id.begins_with(name))
-        .collect();
-    if found.len() < 2 {
-        return Ok(found.first().copied());
-    }
-    let named = found.iter().take(NAMED);
-    let ids: Vec<_> = named.map(|container| container.id.as_str()).collect();
-    let more = match found.len() - ids.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let ids = ids.join(", ");
-    Err(Problem::conflict(format!(
-        "`{name}` begins the ids of several containers: {ids}{more}"
-    )))
 }
 
 /// Browsers ask for HTML by name; everything else gets JSON.

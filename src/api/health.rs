@@ -1,23 +1,21 @@
-//! `/livez`, `/readyz`, `/metrics` and `/allowlist`: how the service itself is doing.
+//! `/livez`, `/readyz` and `/allowlist`: how the service itself is doing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::access::Pass;
 use super::problem::Problem;
 use super::turns::Turns;
 use super::{Shared, Sources};
-use crate::allowlist::{Action, Allowlist, Mode};
-use crate::container::State as ContainerState;
-use crate::metrics::Metrics;
+use crate::allowlist::{Allowlist, Mode};
 use crate::record::Path;
 use crate::status::{HeldList, RejectedList};
 use crate::uptime::age;
@@ -26,6 +24,23 @@ use crate::uptime::age;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The answer to `GET /readyz`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum ReadyAnswer {
+    /// To whoever is let in.
+    Whole(Readiness),
+    /// To those who have no token where one is asked for.
+    Bare(BareReadiness),
+}
+
+/// Whether the service does its work, for probes.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BareReadiness {
+    ready: bool,
+}
+
+/// Whether the service does its work, and what it is doing.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Readiness {
     ready: bool,
@@ -78,27 +93,34 @@ pub(super) async fn livez() -> &'static str {
 
 /// Whether the service does its work
 ///
-/// Audit mode, a hold, an invalid file or a full disk are told, and are no 503.
+/// Audit mode, a hold, an invalid file or a full disk are told, and are no 503. Where a token is asked for,
+/// those without one are told only whether.
 #[utoipa::path(
     get,
     path = "/readyz",
     responses(
-        (status = 200, description = "It does", body = Readiness),
-        (status = 503, description = "Something is missing", body = Readiness)
-    ),
-    security(())
+        (status = 200, description = "It does", body = ReadyAnswer),
+        (status = 503, description = "Something is missing", body = ReadyAnswer)
+    )
 )]
-pub(super) async fn readyz(State(sources): Shared) -> Response {
+pub(super) async fn readyz(State(sources): Shared, pass: Option<Extension<Pass>>) -> Response {
     let missing = missing(&sources);
-    let status = if missing.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
+    let ready = missing.is_empty();
+    let status = match ready {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let audit_log_error = sources.decisions.trouble();
+    let body = match pass {
+        Some(_) => ReadyAnswer::Whole(readiness(&sources, missing)),
+        None => ReadyAnswer::Bare(BareReadiness { ready }),
+    };
+    (status, Json(body)).into_response()
+}
+
+fn readiness(sources: &Sources, missing: Vec<String>) -> Readiness {
     let enforcement = sources.enforcement.borrow().clone();
     let rejected = enforcement.rejected.as_ref();
-    let body = Readiness {
+    Readiness {
         ready: missing.is_empty(),
         missing,
         enforcing: enforcement.enforcing,
@@ -107,9 +129,8 @@ pub(super) async fn readyz(State(sources): Shared) -> Response {
         paths: enforcement.paths.clone(),
         allowlist_error: rejected.map(|rejected| rejected.message.clone()),
         allowlist_held: enforcement.held.as_ref().map(|held| held.hash.clone()),
-        audit_log_error,
-    };
-    (status, Json(body)).into_response()
+        audit_log_error: sources.decisions.trouble(),
+    }
 }
 
 /// What keeps the service from being ready, in words.
@@ -168,83 +189,4 @@ pub(super) async fn allowlist(
         Ok(Json(answer).into_response())
     };
     turns.answer(sources, answer).await
-}
-
-/// Metrics as Prometheus reads them
-#[utoipa::path(
-    get,
-    path = "/metrics",
-    responses(
-        (status = 200, description = "The text format", body = String),
-        (status = 500, description = "They can't be told", body = Problem, content_type = "application/problem+json")
-    )
-)]
-pub(super) async fn metrics(
-    State(sources): Shared,
-    Extension(turns): Extension<Turns>,
-) -> Result<Response, Problem> {
-    let answer = |sources: &Sources| {
-        count_containers(sources);
-        let text = sources.metrics.encode(sources.role.enforces());
-        let text = text.map_err(|error| Problem::internal(error.to_string()))?;
-        Ok(([(header::CONTENT_TYPE, Metrics::content_type())], text).into_response())
-    };
-    turns.answer(sources, answer).await
-}
-
-/// Sizes are counted when they are asked for. Only the process that enforces tells them, so that
-/// no sum counts a container twice.
-fn count_containers(sources: &Sources) {
-    if !sources.role.enforces() {
-        return;
-    }
-    let now = Timestamp::now();
-    let enforcement = sources.enforcement.borrow().clone();
-    let snapshot = sources.snapshot.borrow().clone();
-    // What is frozen has been ended where that is the action.
-    let is_ended = |state| {
-        enforcement.in_force.list.action == Action::Pause && state == ContainerState::Paused
-    };
-    let mut containers: BTreeMap<(ContainerState, &str), i64> = BTreeMap::new();
-    let mut rules: BTreeMap<&str, i64> = enforcement
-        .in_force
-        .list
-        .rules
-        .iter()
-        .map(|rule| (&*rule.name, 0))
-        .collect();
-    let mut denied_running = 0;
-    let verdicts = sources.verdicts(&snapshot, &enforcement, now);
-    for container in snapshot.containers.values() {
-        let Some(verdict) = verdicts.get(&container.id) else {
-            continue;
-        };
-        *containers
-            .entry((container.state, verdict.as_str()))
-            .or_default() += 1;
-        if container.state.is_live() {
-            denied_running += i64::from(verdict.is_denied() && !is_ended(container.state));
-            if verdict.is_allowed()
-                && let Some(count) = verdict.rule().and_then(|rule| rules.get_mut(rule))
-            {
-                *count += 1;
-            }
-        }
-    }
-    let metrics = &sources.metrics;
-    metrics.denied_running.set(denied_running);
-    metrics.containers.reset();
-    for ((state, verdict), count) in containers {
-        metrics
-            .containers
-            .with_label_values(&[state.as_str(), verdict])
-            .set(count);
-    }
-    metrics.rule_containers.reset();
-    for (rule, count) in rules {
-        metrics
-            .rule_containers
-            .with_label_values(&[rule])
-            .set(count);
-    }
 }

@@ -7,7 +7,7 @@ use utoipa::openapi::{OpenApi as Document, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::problem::Problem;
-use super::{Shared, containers, decisions, health, stream};
+use super::{Shared, containers, decisions, health, metrics, stream};
 
 /// What a controller alone does not serve.
 const SHOWN: [&str; 4] = ["/", "/allowlist", "/containers", "/containers/{name}"];
@@ -25,9 +25,9 @@ const OPEN: [&str; 2] = ["/livez", "/readyz"];
         decisions::list,
         stream::decisions,
         health::allowlist,
-        health::metrics,
         health::livez,
         health::readyz,
+        metrics::metrics,
         describe
     ),
     components(schemas(Problem, crate::record::Record)),

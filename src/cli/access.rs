@@ -9,7 +9,7 @@ use crate::credentials::Files;
 #[derive(Debug, Args)]
 pub(super) struct AccessArguments {
     /// Answer only those who send one of the tokens in this file, one a line, as bearer or as the password
-    /// of HTTP Basic; /livez and /readyz need none. Read again when it changes
+    /// of HTTP Basic. /livez needs none, and /readyz none for its status alone. Read again when it changes
     #[arg(long, env = "DOCKWARDEN_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Speak TLS, with this certificate chain in PEM. Read again when it is renewed

@@ -6,6 +6,7 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::duration;
 use super::one_shot::{self, note};
 use super::{Answer, BAD_USAGE, EngineArguments, FINE, Failure, INTERNAL, NO, NO_ENGINE};
 use super::{Output, PrintArguments, table};
@@ -33,7 +34,7 @@ pub(super) struct Arguments {
         env = "DOCKWARDEN_INTERVAL",
         value_name = "DURATION",
         default_value = "1s",
-        value_parser = interval
+        value_parser = duration::within(Duration::ZERO..)
     )]
     interval: Duration,
     /// A canary that still runs so long after its start has escaped
@@ -42,7 +43,7 @@ pub(super) struct Arguments {
         env = "DOCKWARDEN_TIMEOUT",
         value_name = "DURATION",
         default_value = "10s",
-        value_parser = timeout
+        value_parser = duration::within(Duration::from_secs(1)..=Duration::from_secs(3_600))
     )]
     timeout: Duration,
     #[command(flatten)]
@@ -169,19 +170,4 @@ fn failure(error: Error) -> Failure {
             None => error.to_string(),
         },
     }
-}
-
-/// `0s`, `500ms`, `5m`.
-fn interval(text: &str) -> Result<Duration, String> {
-    let parsed: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
-    Duration::try_from(parsed).map_err(|_| "not below 0".to_owned())
-}
-
-/// `1s` to `1h`.
-fn timeout(text: &str) -> Result<Duration, String> {
-    let duration = interval(text)?;
-    let is_fit = (Duration::from_secs(1)..=Duration::from_secs(3_600)).contains(&duration);
-    is_fit
-        .then_some(duration)
-        .ok_or_else(|| "from 1s to 1h".to_owned())
 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::access::AccessArguments;
+use super::duration;
 use super::notify::NotifyArguments;
 use super::{Answer, BAD_USAGE, EngineArguments, FINE, Failure, INTERNAL};
-use crate::api::Role;
 use crate::app;
 use crate::containerd;
 use crate::journal::{Destination, MOST_KEPT, Rotation};
+use crate::status::Role;
 use crate::telemetry::{self, LogFormat};
 
 #[derive(Debug, Args)]
@@ -38,7 +39,7 @@ pub(super) struct Arguments {
         env = "DOCKWARDEN_RESYNC",
         value_name = "DURATION",
         default_value = "30s",
-        value_parser = duration
+        value_parser = duration::within(Duration::from_secs(1)..)
     )]
     resync: Duration,
     /// Where decisions are recorded, a JSON object a line; `-`: standard output. The api reads it
@@ -182,16 +183,6 @@ fn hide_from_others() {
         // The kernel refuses only values that it does not know.
         let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     }
-}
-
-/// `30s`, `5m`, `1h30m`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
-    let duration = Duration::try_from(parsed).map_err(|error| error.to_string())?;
-    if duration < Duration::from_secs(1) {
-        return Err("at least 1s".to_owned());
-    }
-    Ok(duration)
 }
 
 /// `50MiB`, `1GiB`, `4096`.

@@ -7,11 +7,11 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::one_shot::{self, Judged, ListArguments, SourceArguments};
+use super::one_shot::{self, Judged, ListArguments, SourceArguments, unreadable};
 use super::table::{self, View};
 use super::{Answer, FINE, Failure, NO, NO_ENGINE, Output, PrintArguments};
 use crate::allowlist::Verdict;
-use crate::container::{Container, ContainerId};
+use crate::container::{Container, ContainerId, LookUp, Who};
 use crate::grant::Power;
 use crate::image::Reference;
 use crate::journal::{self, Filter};
@@ -20,7 +20,7 @@ use crate::status::LoadedList;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// A container's name, id, or the beginning of its id
+    /// A container: its full id, else its name, else the beginning of its id
     #[arg(required_unless_present = "image", conflicts_with = "image")]
     container: Option<String>,
     /// Imagine a container from this image
@@ -63,32 +63,40 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
         // What is on record can be told without an engine.
         Err(failure) if failure.code == NO_ENGINE && arguments.audit_log.is_some() => {
             one_shot::note(&format!("{}; looking in the audit log", failure.message));
-            return match records(wanted, arguments)?.as_slice() {
-                [] => Err(failure),
-                records => say_records(wanted, records, arguments.print.output),
+            return match who(wanted, &[], arguments)? {
+                None => Err(failure),
+                Some(who) => say_records(&records(who, arguments)?, arguments.print.output),
             };
         }
         Err(failure) => return Err(failure),
     };
-    let by_name = |one: &&Judged| one.container.name.as_deref() == Some(wanted);
-    let by_id = |one: &&Judged| one.container.id.begins_with(wanted);
-    let mut found: Vec<_> = judged.iter().filter(by_name).collect();
-    if found.is_empty() {
-        found = judged.iter().filter(by_id).collect();
-    }
-    match found.as_slice() {
+    let Some(who) = who(wanted, &judged, arguments)? else {
+        let message = format!("no container is called `{wanted}`");
+        return Err(Failure::bad_usage(message));
+    };
+    let here = judged.iter().filter(|one| who.is(one.container.calls()));
+    match here.collect::<Vec<_>>().as_slice() {
+        [] => say_records(&records(who, arguments)?, arguments.print.output),
         [found] => say(found, &list, arguments.print.output),
-        [] => match records(wanted, arguments)?.as_slice() {
-            [] => Err(Failure::bad_usage(format!(
-                "no container is called `{wanted}`"
-            ))),
-            records => say_records(wanted, records, arguments.print.output),
-        },
         several => Err(Failure::bad_usage(format!(
             "{} containers can be meant by `{wanted}`",
             several.len()
         ))),
     }
+}
+
+/// Who is meant, of those that are here and those on record.
+fn who(wanted: &str, here: &[Judged], arguments: &Arguments) -> Result<Option<Who>, Failure> {
+    let here = here.iter().map(|one| one.container.calls());
+    let mut look_up = LookUp::among(wanted, here);
+    if let Some(log) = &arguments.audit_log
+        && !look_up.is_certain()
+    {
+        let seen = journal::look_up(log, &mut look_up);
+        seen.map_err(|error| unreadable(log, &error))?;
+    }
+    let found = look_up.found();
+    found.map_err(|several| Failure::bad_usage(several.to_string()))
 }
 
 fn say(judged: &Judged, list: &LoadedList, output: Output) -> Answer {
@@ -145,24 +153,25 @@ fn normalized(container: &Container) -> Option<String> {
 }
 
 /// What was put on record of a container that the engine no longer knows, newest first.
-fn records(wanted: &str, arguments: &Arguments) -> Result<Vec<Record>, Failure> {
-    let Some(path) = arguments.audit_log.as_deref() else {
+fn records(who: Who, arguments: &Arguments) -> Result<Vec<Record>, Failure> {
+    let Some(log) = &arguments.audit_log else {
         return Ok(Vec::new());
     };
     let filter = Filter {
-        container: Some(wanted.to_owned()),
+        container: Some(who),
         ..Filter::default()
     };
-    journal::search(path, &filter, 100)
-        .map_err(|error| Failure::bad_usage(format!("{}: {error}", path.display())))
+    journal::search(log, &filter, 100).map_err(|error| unreadable(log, &error))
 }
 
-fn say_records(wanted: &str, records: &[Record], output: Output) -> Answer {
+fn say_records(records: &[Record], output: Output) -> Answer {
     match output {
         Output::Json => table::say_json(&records)?,
         Output::Table => {
             for record in records {
-                let mut line = format!("{} {wanted}: {}", record.time, record.verdict);
+                let name = record.container_name.as_deref();
+                let name = name.unwrap_or(record.container_id.short());
+                let mut line = format!("{} {name}: {}", record.time, record.verdict);
                 let rule = record.rule.as_deref().filter(|_| record.reason.is_none());
                 let rule = rule.map(|rule| format!("rule `{rule}`"));
                 let reason = record.reason.map(|reason| reason.as_str());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
-use super::one_shot::{SourceArguments, note};
+use super::one_shot::{SourceArguments, note, unreadable};
 use super::{Answer, FINE, Failure, INTERNAL, table};
 use crate::allowlist::Allowlist;
 use crate::canary;
@@ -85,7 +85,7 @@ fn from_logs(files: &[PathBuf]) -> Result<Vec<Sighting>, Failure> {
     let mut sightings = Vec::new();
     for file in files {
         let records = journal::search(file, &Filter::default(), usize::MAX)
-            .map_err(|error| Failure::bad_usage(format!("{}: {error}", file.display())))?;
+            .map_err(|error| unreadable(file, &error))?;
         if records.is_empty() {
             note(&format!("{}: no record of a container", file.display()));
         }

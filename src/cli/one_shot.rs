@@ -294,6 +294,11 @@ impl Seen {
     }
 }
 
+/// A file that was named and can't be read.
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::bad_usage(format!("{}: {error}", path.display()))
+}
+
 pub(super) fn failure(error: &EngineError) -> Failure {
     let code = match error {
         EngineError::Misconfigured(_) => BAD_USAGE,

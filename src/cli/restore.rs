@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::daemon::state_beside;
-use super::one_shot::{self, ListArguments, counted, note};
+use super::duration;
+use super::one_shot::{self, ListArguments, counted, note, unreadable};
 use super::table;
 use super::{Answer, EngineArguments, FINE, Failure, NO, Output, PrintArguments};
-use crate::container::ContainerId;
+use crate::container::{ContainerId, LookUp};
 use crate::journal::{self, Filter};
 use crate::record::Outcome as RecordOutcome;
-use crate::restore::{Ended, Outcome, Restorer, asked_for, ended};
+use crate::restore::{Ended, Outcome, Restorer, ended};
 use crate::state::{self, Remembered};
 use crate::status::LoadedList;
 
@@ -23,11 +25,16 @@ type Remembrance = BTreeMap<ContainerId, Remembered>;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Containers that were ended: names, ids, or beginnings of ids [default: all that were]
+    /// Containers that were ended: full ids, else names, else beginnings of ids [default: all that were]
     containers: Vec<String>,
     /// Only those that were ended so long ago at most, such as 1h
-    #[arg(long, env = "DOCKWARDEN_SINCE", value_name = "DURATION")]
-    since: Option<SignedDuration>,
+    #[arg(
+        long,
+        env = "DOCKWARDEN_SINCE",
+        value_name = "DURATION",
+        value_parser = duration::within(Duration::from_secs(1)..)
+    )]
+    since: Option<Duration>,
     /// The log that says what was ended
     #[arg(long, env = "DOCKWARDEN_AUDIT_LOG", value_name = "FILE")]
     audit_log: PathBuf,
@@ -59,8 +66,7 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
         ..Filter::default()
     };
     let records = journal::search(&arguments.audit_log, &filter, usize::MAX);
-    let log = arguments.audit_log.display();
-    let mut records = records.map_err(|error| Failure::bad_usage(format!("{log}: {error}")))?;
+    let mut records = records.map_err(|error| unreadable(&arguments.audit_log, &error))?;
     // What is `gone` may have been ended by a process that did not live to put it on record.
     records.retain(|record| {
         matches!(
@@ -69,10 +75,8 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
         )
     });
     let (list, remembered) = known(arguments).await?;
-    let (found, missing) = asked_for(ended(records, &remembered), &arguments.containers);
-    for name in &missing {
-        note(&format!("{name}: no record says that it was ended"));
-    }
+    let ended = ended(records, &remembered);
+    let (found, is_whole) = asked_for(ended, arguments)?;
     let engine = one_shot::engine(&arguments.engine)?;
     let surroundings = one_shot::surroundings(&engine).await?;
     let restorer = Restorer {
@@ -94,11 +98,31 @@ pub(super) async fn run(arguments: &Arguments) -> Answer {
         Outcome::Denied(_) | Outcome::Removed => is_asked_for,
         _ => false,
     });
-    Ok(if has_failed || !missing.is_empty() {
-        NO
-    } else {
-        FINE
-    })
+    Ok(if has_failed || !is_whole { NO } else { FINE })
+}
+
+/// Those of them that are asked for, and whether that is everyone who is.
+fn asked_for(all: Vec<Ended>, arguments: &Arguments) -> Result<(Vec<Ended>, bool), Failure> {
+    if arguments.containers.is_empty() {
+        return Ok((all, true));
+    }
+    let mut meant = Vec::new();
+    for word in &arguments.containers {
+        let mut look_up = LookUp::among(word, all.iter().map(Ended::calls));
+        // Who was never ended, or not lately, is meant by its name all the same, and not whose id begins so.
+        if !look_up.is_certain() {
+            let seen = journal::look_up(&arguments.audit_log, &mut look_up);
+            seen.map_err(|error| unreadable(&arguments.audit_log, &error))?;
+        }
+        match look_up.found() {
+            Ok(Some(who)) if all.iter().any(|ended| who.is(ended.calls())) => meant.push(who),
+            Ok(_) => note(&format!("{word}: no record says that it was ended")),
+            Err(several) => note(&several.to_string()),
+        }
+    }
+    let is_whole = meant.len() == arguments.containers.len();
+    let is_meant = |ended: &Ended| meant.iter().any(|who| who.is(ended.calls()));
+    Ok((all.into_iter().filter(is_meant).collect(), is_whole))
 }
 
 /// The list in force and what is known of containers, as the controller wrote it down; else the file,
@@ -107,7 +131,7 @@ async fn known(arguments: &Arguments) -> Result<(LoadedList, Remembrance), Failu
     let directory = arguments.state_dir.clone();
     let directory = directory.or_else(|| state_beside(&arguments.audit_log));
     if let Some(directory) = directory {
-        let unreadable = |error| Failure::bad_usage(format!("{}: {error}", directory.display()));
+        let unreadable = |error| unreadable(&directory, &error);
         let accepted = state::accepted(&directory).map_err(unreadable)?;
         if let Some(accepted) = accepted {
             let remembered = state::remembered(&directory).map_err(unreadable)?;

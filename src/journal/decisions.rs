@@ -1,13 +1,14 @@
 //! What was decided, for those who ask: from memory, or from an audit log.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{Filter, Journal, RECENT, search};
-use crate::container::ContainerId;
+use super::{Filter, Journal, RECENT, look_up, search};
+use crate::container::{ContainerId, LookUp};
 use crate::record::Record;
 
 /// What was decided, for those who ask: from memory, or from the audit log where there is one.
@@ -56,10 +57,10 @@ impl Decisions {
     ///
     /// # Errors
     /// When the audit log can't be read.
-    pub fn search(&self, filter: &Filter, limit: usize) -> std::io::Result<Vec<Record>> {
+    pub fn search(&self, filter: &Filter, limit: usize) -> io::Result<Vec<Record>> {
         let (journal, path) = match self {
             Self::None => return Ok(Vec::new()),
-            Self::Foreign(path) => return search_if_there(path, filter, limit),
+            Self::Foreign(path) => return if_there(search(path, filter, limit)),
             Self::Own(journal, path) => (journal, path),
         };
         // What waits for a disk that is full is in memory alone.
@@ -78,9 +79,28 @@ impl Decisions {
                 before: recent.first().map(|oldest| oldest.seq),
                 ..filter.clone()
             };
-            found.extend(search_if_there(path, &older, limit - found.len())?);
+            found.extend(if_there(search(path, &older, limit - found.len()))?);
         }
         Ok(found)
+    }
+
+    /// Looks somebody up among all containers that are on record. Blocks on a file.
+    ///
+    /// # Errors
+    /// When the audit log can't be read.
+    pub fn look_up(&self, wanted: &mut LookUp<'_>) -> io::Result<()> {
+        if let Self::Own(journal, _) = self {
+            for record in journal.recent().iter().rev() {
+                let name = record.container_name.as_deref();
+                if wanted.see(&record.container_id, name).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        match self.path() {
+            Some(path) => if_there(look_up(path, wanted)),
+            None => Ok(()),
+        }
     }
 
     /// The audit log's file, where there is one.
@@ -104,7 +124,7 @@ impl Decisions {
     ///
     /// # Errors
     /// When the audit log can't be read.
-    pub fn last_by_container(&self) -> std::io::Result<BTreeMap<ContainerId, Arc<Record>>> {
+    pub fn last_by_container(&self) -> io::Result<BTreeMap<ContainerId, Arc<Record>>> {
         let newest_first = self.search(&Filter::default(), RECENT)?;
         let oldest_first = newest_first.into_iter().rev().map(Arc::new);
         Ok(oldest_first
@@ -113,10 +133,10 @@ impl Decisions {
     }
 }
 
-/// A log that nobody has begun yet has no records.
-fn search_if_there(path: &Path, filter: &Filter, limit: usize) -> std::io::Result<Vec<Record>> {
-    match search(path, filter, limit) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        result => result,
+/// In a log that nobody has begun yet nothing is found.
+fn if_there<T: Default>(found: io::Result<T>) -> io::Result<T> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
+        found => found,
     }
 }

@@ -4,8 +4,6 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Serialize;
-
 use super::Rotation;
 use super::appender::Appender;
 use crate::metrics::Metrics;
@@ -53,13 +51,9 @@ impl AuditLog {
         self.trouble.clone()
     }
 
-    /// Hands a record to the kernel, and what waits before it.
-    pub(super) fn append(&mut self, record: &impl Serialize) {
-        let mut line = match serde_json::to_vec(record) {
-            Ok(line) => line,
-            Err(error) => return self.failed("a record has no text", &error.into()),
-        };
-        line.push(b'\n');
+    /// Hands a record's line to the kernel, and what waits before it.
+    pub(super) fn append(&mut self, line: &[u8]) {
+        let line = [line, b"\n"].concat();
         match &mut self.output {
             Output::None => {}
             Output::Standard => {
@@ -130,7 +124,7 @@ impl AuditLog {
         }
     }
 
-    fn failed(&self, what: &str, error: &io::Error) {
+    pub(super) fn failed(&self, what: &str, error: &io::Error) {
         self.metrics.audit_write_errors.inc();
         tracing::error!(%error, "{what}");
     }

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::files;
+use crate::container::{ContainerId, LookUp, Who};
 use crate::record::{Outcome, Record};
 
 /// How much of a log is read at once, from its end.
@@ -22,8 +23,8 @@ pub struct Filter {
     pub after: Option<u64>,
     /// Only those with a lower number.
     pub before: Option<u64>,
-    /// Only those of the container with this name, id, or beginning of an id.
-    pub container: Option<String>,
+    /// Only those of this container.
+    pub container: Option<Who>,
     /// Only those with this verdict.
     pub verdict: Option<String>,
     /// Only those with this outcome.
@@ -35,13 +36,11 @@ pub struct Filter {
 impl Filter {
     /// Whether a record is one of those asked for.
     pub fn passes(&self, record: &Record) -> bool {
-        let is_container = |wanted: &str| {
-            record.container_name.as_deref() == Some(wanted)
-                || record.container_id.begins_with(wanted)
-        };
+        let is_container =
+            |who: &Who| who.is((&record.container_id, record.container_name.as_deref()));
         self.after.is_none_or(|after| record.seq > after)
             && self.before.is_none_or(|before| record.seq < before)
-            && self.container.as_deref().is_none_or(is_container)
+            && self.container.as_ref().is_none_or(is_container)
             && self
                 .verdict
                 .as_ref()
@@ -87,9 +86,27 @@ pub fn search(path: &Path, filter: &Filter, limit: usize) -> io::Result<Vec<Reco
     Ok(found)
 }
 
+/// What a decision says of its container.
+#[derive(Deserialize)]
+struct Named {
+    container_id: ContainerId,
+    container_name: Option<String>,
+}
+
+/// Looks somebody up among all containers that a log knows, the newest record first.
+///
+/// # Errors
+/// When the file can't be read.
+pub fn look_up(path: &Path, look_up: &mut LookUp<'_>) -> io::Result<()> {
+    from_the_end(path, |line| match serde_json::from_slice::<Named>(line) {
+        Ok(named) => look_up.see(&named.container_id, named.container_name.as_deref()),
+        Err(_) => ControlFlow::Continue(()),
+    })
+}
+
 /// What every record has.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Last {
+pub(super) struct Stamp {
     /// Its number.
     pub(super) seq: u64,
     /// The host of its engine.
@@ -97,7 +114,7 @@ pub(super) struct Last {
 }
 
 /// The last record of any kind.
-pub(super) fn last(path: &Path) -> io::Result<Option<Last>> {
+pub(super) fn last(path: &Path) -> io::Result<Option<Stamp>> {
     let mut last = None;
     from_the_end(path, |line| match serde_json::from_slice(line) {
         Ok(found) => {

@@ -4,16 +4,9 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek};
 use std::path::PathBuf;
 
-use serde::Deserialize;
-
 use super::files;
+use super::search::Stamp;
 use crate::record::Record;
-
-/// What every record has.
-#[derive(Deserialize)]
-struct Numbered {
-    seq: u64,
-}
 
 /// A place in a log.
 pub(super) struct Tail {
@@ -69,7 +62,7 @@ impl Tail {
 
     fn take_line(&mut self) -> Option<Record> {
         let line = std::mem::take(&mut self.line);
-        let seq = serde_json::from_slice::<Numbered>(&line).ok()?.seq;
+        let seq = serde_json::from_slice::<Stamp>(&line).ok()?.seq;
         let is_new = seq > self.after;
         self.after = self.after.max(seq);
         is_new.then(|| serde_json::from_slice(&line).ok()).flatten()
@@ -133,8 +126,8 @@ fn first_number(file: &File) -> io::Result<Option<u64>> {
     let mut line = Vec::new();
     let mut found = None;
     while found.is_none() && reader.read_until(b'\n', &mut line)? > 0 {
-        let numbered = serde_json::from_slice::<Numbered>(&line).ok();
-        found = numbered.map(|numbered| numbered.seq);
+        let stamp = serde_json::from_slice::<Stamp>(&line).ok();
+        found = stamp.map(|stamp| stamp.seq);
         line.clear();
     }
     reader.rewind()?;

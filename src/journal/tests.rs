@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 
 use super::appender::Appender;
-use super::search::{Last, last};
+use super::search::{Stamp, last};
 use super::{Decision, Filter, Rotation, files, search};
 use crate::allowlist::{Mode, Reason, Verdict};
-use crate::container::{Container, ContainerId};
+use crate::container::{Container, ContainerId, Who};
 use crate::record::{self, Connection, Event, Happening, Outcome, Record, Trigger, What};
 
 /// Room for some records of `record`.
@@ -143,7 +143,7 @@ impl Place {
 
     fn last(&self) -> u64 {
         let last = last(&self.path).expect("a readable log");
-        last.map_or(0, |Last { seq, .. }| seq)
+        last.map_or(0, |Stamp { seq, .. }| seq)
     }
 
     /// The files that there are, by number.
@@ -196,7 +196,7 @@ fn a_log_is_searched_from_its_end_through_all_its_files() {
         };
         assert_eq!(find(&between, 10), [9, 8]);
         let one = Filter {
-            container: Some("c7".to_owned()),
+            container: Some(Who::Name("c7".to_owned())),
             ..all
         };
         assert_eq!(find(&one, 10), [7]);

@@ -8,17 +8,20 @@ use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::Serialize;
 use tokio::sync::{broadcast, oneshot};
 
 use super::log::AuditLog;
 use crate::record::{Entry, Happening, Record};
 
-/// The last records, as they stand in a log: that takes a third of the memory.
+/// The last records by number, as they stand in a log: that takes a third of the memory.
 #[derive(Clone)]
 pub(super) struct Recent {
     most: usize,
-    lines: Arc<Mutex<VecDeque<Box<[u8]>>>>,
+    lines: Arc<Mutex<Lines>>,
 }
+
+type Lines = VecDeque<(u64, Box<[u8]>)>;
 
 impl Recent {
     /// Keeps that many.
@@ -29,13 +32,9 @@ impl Recent {
         }
     }
 
-    pub(super) fn push(&self, record: &Record) {
-        // A record is made of strings, numbers and maps with string keys: it always serialises.
-        let Ok(line) = serde_json::to_vec(record) else {
-            return;
-        };
+    pub(super) fn push(&self, seq: u64, line: Vec<u8>) {
         let mut lines = self.lines();
-        lines.push_back(line.into());
+        lines.push_back((seq, line.into()));
         if lines.len() > self.most {
             lines.pop_front();
         }
@@ -46,18 +45,16 @@ impl Recent {
         let lines = self.lines();
         let records = lines
             .iter()
-            .filter_map(|line| serde_json::from_slice(line).ok());
+            .filter_map(|(_, line)| serde_json::from_slice(line).ok());
         records.map(Arc::new).collect()
     }
 
     /// The number of the last one.
     pub(super) fn newest(&self) -> Option<u64> {
-        let lines = self.lines();
-        let newest: Option<Record> = serde_json::from_slice(lines.back()?).ok();
-        newest.map(|record| record.seq)
+        self.lines().back().map(|(seq, _)| *seq)
     }
 
-    fn lines(&self) -> MutexGuard<'_, VecDeque<Box<[u8]>>> {
+    fn lines(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -156,15 +153,16 @@ impl Writing {
                     written,
                 }) => {
                     (record.seq, record.time) = self.next();
-                    self.log.append(&record);
-                    self.recent.push(&record);
+                    if let Some(line) = self.append(&record) {
+                        self.recent.push(record.seq, line);
+                    }
                     // The asker may be gone at shutdown; the record stands all the same.
                     let _ = written.send(());
                     self.publish(Entry::Decision(record.into()));
                 }
                 Ok(Request::Happening(mut happening)) => {
                     (happening.seq, happening.time) = self.next();
-                    self.log.append(&happening);
+                    self.append(&happening);
                     self.publish(Entry::Happening(happening.into()));
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
@@ -173,6 +171,20 @@ impl Writing {
             self.log.tend();
         }
         self.log.finish();
+    }
+
+    /// Writes a record; gives its line, which every record has: it is made of texts, numbers and maps by texts.
+    fn append(&mut self, record: &impl Serialize) -> Option<Vec<u8>> {
+        match serde_json::to_vec(record) {
+            Ok(line) => {
+                self.log.append(&line);
+                Some(line)
+            }
+            Err(error) => {
+                self.log.failed("a record has no text", &error.into());
+                None
+            }
+        }
     }
 
     fn publish(&self, entry: Entry) {

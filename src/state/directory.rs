@@ -102,7 +102,6 @@ impl StateDirectory {
         if *accepted > turn.0 {
             return Ok(());
         }
-        *accepted = turn.0;
         let name = AcceptedName {
             hash: list.hash.to_string(),
             audit_only,
@@ -114,7 +113,11 @@ impl StateDirectory {
         let name = serde_json::to_vec(&name)?;
         let write = |file: &mut File| file.write_all(&name);
         replace(&self.path.join("accepted.json"), Durable::Yes, write)?;
-        self.forget_old(&text)
+        *accepted = turn.0;
+        if let Err(error) = self.forget_old(&text) {
+            tracing::warn!(%error, "accepted lists from before can't be removed");
+        }
+        Ok(())
     }
 
     pub(super) fn write(&self, name: &str, content: &impl Serialize) -> io::Result<()> {

@@ -56,7 +56,13 @@ impl Reader {
             return Ok(None);
         };
         let list = match self.list.take() {
-            Some(list) if list.hash == state.allowlist_hash => list,
+            // The same rules may have been saved again with another guard.
+            Some(list)
+                if list.hash == state.allowlist_hash
+                    && list.loaded_at == state.allowlist_loaded_at =>
+            {
+                list
+            }
             _ => accepted_list(
                 &self.directory,
                 &state.allowlist_hash,

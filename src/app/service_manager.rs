@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::allowlist::Mode;
+use crate::printable::counted;
 use crate::status::Enforcement;
 
 /// Asks a loop for a sign of life.
@@ -75,10 +76,7 @@ async fn lives(pulse: Option<&Pulse>, patience: Duration) -> bool {
 
 /// One line for `systemctl status`.
 fn status(enforcement: &Enforcement) -> String {
-    let rules = match enforcement.in_force.list.rules.len() {
-        1 => "1 rule".to_owned(),
-        number => format!("{number} rules"),
-    };
+    let rules = counted(enforcement.in_force.list.rules.len(), "rule");
     let hindrance = enforcement.hindrance.as_deref();
     let doing = match (enforcement.mode, hindrance) {
         (_, Some(hindrance)) => format!("not enforcing: {hindrance}"),

@@ -9,11 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::daemon::state_beside;
-use super::one_shot::{self, ListArguments, counted, note};
+use super::one_shot::{self, ListArguments, note};
 use super::table;
 use super::{Answer, EngineArguments, FINE, Failure, NO, Output, PrintArguments};
 use crate::container::ContainerId;
 use crate::journal::{self, Filter};
+use crate::printable::counted;
 use crate::record::Outcome as RecordOutcome;
 use crate::restore::{Ended, Outcome, Restorer, asked_for, ended};
 use crate::state::{self, Remembered};

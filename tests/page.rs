@@ -194,7 +194,7 @@ fn a_person_sees_what_stands_in_the_way() {
     assert!(!notes.contains("later"), "{notes}");
 
     controller.write_list_by_rename("version = 1\nallow-nothing = true\n");
-    let held = "A newer list is held back: it would end 6 of the 6";
+    let held = "A newer list is held back: it would end 6 of the 6 running containers: n1, ";
     eventually("a list is held", SOON, || {
         browser.text("#banners").contains(held)
     });

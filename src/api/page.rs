@@ -43,7 +43,7 @@ pub(super) fn render(
                     span #live role="status" {}
                 }
                 div #banners data-live {
-                    @for message in banners::banners(listing, enforcement) {
+                    @for message in banners::banners(listing, enforcement, allowlist) {
                         p.banner role="alert" { (message) }
                     }
                     @if !enforcement.in_force.list.looks_at_powers() {

@@ -32,7 +32,7 @@ const NAMED: usize = 10;
     params(Parameters),
     responses(
         (status = 200, description = "HTML", body = String, content_type = "text/html"),
-        (status = 400, description = "A parameter that can't be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is unknown or has a bad value", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The same while the engine is out of reach", body = String, content_type = "text/html")
     )
 )]
@@ -57,7 +57,7 @@ pub(super) async fn index(
     responses(
         (status = 200, description = "Containers, or the page", content((Listing = "application/json"), (String = "text/html"))),
         (status = 304, description = "Unchanged: it still has an `ETag` of `If-None-Match`"),
-        (status = 400, description = "A parameter that can't be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is unknown or has a bad value", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The engine is out of reach, or too many ask at once", body = Problem, content_type = "application/problem+json")
     )
 )]

@@ -267,7 +267,7 @@ fn check_running_names_what_would_be_ended() {
         .run();
     run.expect(1);
     assert!(
-        run.stdout.contains("evil-1") && run.stdout.contains("no-rule"),
+        run.stdout.contains("evil-1") && run.stdout.contains("denied    no rule matches"),
         "{run:?}"
     );
     assert!(!run.stdout.contains("good-1"), "{run:?}");
@@ -322,9 +322,9 @@ fn ps_shows_every_container_and_its_verdict() {
         )
     };
     for (name, parts) in [
-        ("good-1", ["good:1", "running", "allowed", "rule good"]),
-        ("evil-1", ["evil:1", "running", "denied", "no-rule"]),
-        ("evil-2", ["evil:1", "created", "denied", "no-rule"]),
+        ("good-1", ["good:1", "running", "allowed   rule good"]),
+        ("evil-1", ["evil:1", "running", "denied    no rule matches"]),
+        ("evil-2", ["evil:1", "created", "denied    no rule matches"]),
     ] {
         let (line, second) = row(name);
         assert_eq!(second, None, "{run:?}");

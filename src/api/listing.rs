@@ -95,7 +95,8 @@ pub(super) struct View {
     pub(super) reason: Option<Reason>,
     /// A sentence about the denial.
     pub(super) detail: Option<String>,
-    /// What to write into the list so that it is allowed, where a rule or a line does that.
+    /// What to write into the list so that it is allowed, where that helps: keys of `rule`, or, without one, a
+    /// rule of its own.
     pub(super) edit: Option<String>,
     /// The newest record about it.
     pub(super) last_decision: Option<LastDecision>,

@@ -197,7 +197,7 @@ mod tests {
         let of_project = list("\"com.docker.compose.project\" = \"shop\"");
         let record_of_web = record("not-granted", Some("web"));
         let text = edit(&record_of_web, &of_project, now).expect("an edit");
-        assert_eq!(text, "grants = [\"host-network\"]   # in rule web\n");
+        assert_eq!(text, "grants = [\"host-network\"]\n");
         // It had a label that is not on record.
         let of_tier = list("tier = \"front\"");
         assert_eq!(edit(&record_of_web, &of_tier, now), None);

@@ -237,6 +237,39 @@ fn behind_a_token_it_is_live_and_foreign_words_are_text() {
     assert!(browser.text("#banners").contains("audit"));
 }
 
+/// What did not change stays as it is; who has no room at the stream asks by the clock, and says so.
+#[test]
+fn only_what_changed_is_new_and_live_is_said_as_it_is() {
+    let engine = good(1);
+    let bad = listed(&numbered(7), "bad:1");
+    engine.world().containers.insert(numbered(7), bad);
+    let list = format!("mode = \"audit\"\n{GOOD}");
+    let warden = engine.warden(&list, "1h");
+    let listeners: Vec<_> = (0..32)
+        .map(|_| warden.stream("/decisions/stream", &[]))
+        .collect();
+    let browser = Browser::start();
+    browser.open(&format!("http://{}/", warden.address()));
+    eventually("it asks by the clock", SOON, || {
+        browser.text("#live") == "live, every 5 s"
+    });
+    drop(listeners);
+    eventually("it listens", SOON * 2, || browser.text("#live") == "live");
+
+    browser.run("document.querySelector('#containers button.copy').focus()");
+    browser.press(ENTER);
+    eventually("it is copied", SOON, || {
+        browser.text("#containers button.copy") == "Copied"
+    });
+    warden.write_list_by_rename(&format!(
+        "{list}[[allow]]\nrule = \"other\"\nimage = \"other:1\"\n"
+    ));
+    eventually("the list is shown", SOON, || {
+        browser.text("#list").contains("other:1")
+    });
+    assert_eq!(browser.text("#containers button.copy"), "Copied");
+}
+
 #[test]
 fn thousands_are_filtered_and_are_a_plain_table_without_scripts() {
     const MANY: usize = 5_000;

@@ -83,15 +83,22 @@ fn a_person_sees_live_what_runs_what_was_ended_and_why() {
     );
     eventually("it is shown as ended", SOON, || {
         let ended = browser.text("#ended");
-        ended.contains("miner") && ended.contains("web-3") && ended.contains("done")
+        ended.contains("miner") && ended.contains("web-3") && ended.contains("killed")
     });
-    for part in ["#containers", "#ended"] {
-        eventually("and what would allow it", SOON, || {
-            let shown = browser.text(part);
-            shown.contains("image = \"evil/miner:1\"")
-                && shown.contains("grants = [\"host-network\"]")
-        });
-    }
+    eventually("and what would allow it", SOON, || {
+        let shown = browser.text("#containers");
+        shown.contains("image = \"evil/miner:1\"") && shown.contains("grants = [\"host-network\"]")
+    });
+    // Once: where it is no longer above, too.
+    let edits = |part: &str| {
+        browser.run(&format!(
+            "return document.querySelectorAll('{part} pre.edit').length"
+        ))
+    };
+    eventually("that is said once", SOON, || {
+        (edits("#containers"), edits("#ended")) == (json!(2), json!(0))
+    });
+    assert!(!browser.text("#containers").contains("would allow it"));
 
     // Where to write that, too.
     let file = warden.list_path().display().to_string();
@@ -102,9 +109,9 @@ fn a_person_sees_live_what_runs_what_was_ended_and_why() {
         browser.run(&format!("document.querySelector({selector:?}).focus()"));
         browser.press(ENTER);
     };
-    focus("#ended button.copy");
+    focus("#containers button.copy");
     eventually("it is copied", SOON, || {
-        browser.text("#ended button.copy") == "Copied"
+        browser.text("#containers button.copy") == "Copied"
     });
     let order = "return document.querySelector('#containers thead th').getAttribute('aria-sort')";
     focus("#containers thead button");

@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::filter::{Filter, Parameters};
 use super::listing::{Answer, Gone, Listing, View, last_decisions, listing, view};
+use super::page::Denials;
 use super::problem::Problem;
 use super::query::Pairs;
 use super::ready::Ready;
@@ -19,9 +20,10 @@ use super::turns::Turns;
 use super::{Shared, Sources, page};
 use crate::allowlist::Verdict;
 use crate::container::{Container, ContainerId};
-use crate::journal::Filter as RecordFilter;
-use crate::record::Record;
+use crate::journal::{Decisions, Filter as RecordFilter};
 
+/// How many denials the page knows of.
+const DENIALS: usize = 1_000;
 /// How many containers are named that may be meant.
 const NAMED: usize = 10;
 
@@ -218,12 +220,38 @@ fn wants_page(headers: &HeaderMap) -> bool {
         .any(|value| value.contains("text/html"))
 }
 
-/// Those of the last day.
-fn recent_denials(sources: &Sources, now: Timestamp) -> Vec<Record> {
+/// Those of the last day. (Of a log that can't be read the listing warned.)
+fn recent_denials(sources: &Sources, now: Timestamp) -> Denials {
     let filter = RecordFilter {
         verdict: Some("denied".to_owned()),
         since: Some(now - SignedDuration::from_hours(24)),
         ..RecordFilter::default()
     };
-    sources.search(&filter, 1_000).unwrap_or_default()
+    let found = sources.decisions.search(&filter, DENIALS);
+    let (nothing, last_of) = match (&found, &sources.decisions) {
+        (Err(_), _) => (
+            "The audit log can't be read: what was denied is not known.",
+            None,
+        ),
+        (Ok(_), Decisions::None) => (
+            "No audit log is read here: what was denied is not known.",
+            None,
+        ),
+        (Ok(_), Decisions::Foreign(path)) if !path.exists() => (
+            "There is no audit log yet: what was denied is not known.",
+            None,
+        ),
+        (Ok(found), _) if found.len() == DENIALS => ("", Some("the last 1,000 denials")),
+        (Ok(_), decisions) if decisions.forgets() => (
+            "Nothing among the last 1,000 records: no more are kept without an audit log.",
+            Some("the last 1,000 records"),
+        ),
+        (Ok(_), Decisions::Own(_, None)) => ("Nothing since dockwarden started.", None),
+        (Ok(_), _) => ("Nothing.", None),
+    };
+    Denials {
+        records: found.unwrap_or_default(),
+        nothing,
+        last_of,
+    }
 }

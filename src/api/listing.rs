@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::Sources;
 use super::openapi::VerdictWord;
-use crate::allowlist::{Reason, RuleCheck, Verdict};
+use crate::allowlist::{Action, Reason, RuleCheck, Verdict};
 use crate::container::{
     Ancestor, Container, ContainerId, Port, State as ContainerState, is_grouping_label,
 };
@@ -66,6 +66,9 @@ pub(super) struct View {
     /// Its state, in the engine's words.
     #[schema(value_type = ContainerState)]
     pub(super) status: &'static str,
+    /// Whether it counts as running.
+    #[serde(skip)]
+    pub(super) is_live: bool,
     /// The engine's sentence, as of the listing's `as_of`.
     pub(super) status_text: Option<String>,
     /// When it was created.
@@ -141,6 +144,9 @@ pub(super) struct LastDecision {
     reason: Option<Reason>,
     /// What made us look.
     trigger: Trigger,
+    /// What was to be done.
+    #[serde(skip)]
+    action: Option<Action>,
     /// What became of it.
     outcome: Option<Outcome>,
     /// From its start to its death, in milliseconds.
@@ -148,13 +154,24 @@ pub(super) struct LastDecision {
 }
 
 impl LastDecision {
-    /// When it was ended and how long it had lived, where this decision did that.
-    pub(super) fn end(&self) -> Option<String> {
+    /// What dockwarden did by this decision to a container that is in this state now, and when.
+    pub(super) fn done(&self, status: &str) -> Option<(&'static str, String)> {
         let at = self.time.strftime("%F %T UTC");
-        match (self.outcome?, self.lived_ms) {
-            (Outcome::NeverRan, _) => Some(format!("before it ran, {at}")),
-            (Outcome::Done, Some(lived)) => Some(format!("after {lived:.0} ms, {at}")),
-            (Outcome::Done, None) => Some(format!("{at}")),
+        let is_pause = self.action == Some(Action::Pause);
+        let ended = "ended by dockwarden ";
+        match (status, self.outcome?) {
+            ("paused", Outcome::Done) if is_pause => {
+                Some(("paused by dockwarden, ", at.to_string()))
+            }
+            ("created" | "exited" | "dead", Outcome::NeverRan) => {
+                Some((ended, format!("before it ran, {at}")))
+            }
+            ("created" | "exited" | "dead", Outcome::Done) if !is_pause => {
+                Some(match self.lived_ms {
+                    Some(lived) => (ended, format!("after {lived:.0} ms, {at}")),
+                    None => (ended, at.to_string()),
+                })
+            }
             _ => None,
         }
     }
@@ -168,6 +185,7 @@ impl From<&Record> for LastDecision {
             verdict: record.verdict.clone(),
             reason: record.reason,
             trigger: record.trigger,
+            action: record.action,
             outcome: record.outcome,
             lived_ms: record.lived_ms,
         }
@@ -234,6 +252,7 @@ pub(super) fn view(
         image: container.image.clone(),
         image_id: container.image_id.clone(),
         status: container.state.as_str(),
+        is_live: container.state.is_live(),
         status_text: container.status_text.clone(),
         created_at: container.created_at,
         started_at: container.started_at,

@@ -675,6 +675,17 @@ fn the_page_counts_all_and_shows_what_hides() {
         .collect();
     assert_eq!(counts, ['1', '1', '0'].map(Some), "of each rule");
     assert!(page("").contains("can't be judged yet"));
+    warden.write_list_by_rename("version = 2\n");
+    eventually("a bad list is told with its time", SOON, || {
+        let page = page("");
+        let told = page.split_once("A newer list is not in force: ");
+        let banner = told.and_then(|(_, rest)| rest.split_once("</p>"));
+        // To the second.
+        banner.is_some_and(|(banner, _)| {
+            let read = banner.rsplit_once("(read ").map(|(_, read)| read.len());
+            read == Some("2026-01-01 00:00:00 UTC)".len())
+        })
+    });
     let some = page("?name=n1");
     assert!(some.contains(all), "{some}");
     assert!(some.contains(&numbered(1)[..12]) && some.contains("shop/front"));

@@ -280,3 +280,70 @@ pub(super) fn last_decisions(sources: &Sources) -> Option<BTreeMap<ContainerId, 
     read.inspect_err(|error| tracing::warn!(%error, "the audit log can't be read"))
         .ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_done_is_said_of_what_is_still_so() {
+        let done = |status: &str, action: &str, outcome: &str, lived: Option<f64>| {
+            let record = json!({
+                "v": 1, "seq": 1, "event": "decision", "time": "2026-01-01T00:00:00Z", "host": "h",
+                "container_id": "ab".repeat(32), "labels": {}, "verdict": "denied", "trigger": "start",
+                "mode": "enforce", "action": action, "outcome": outcome, "lived_ms": lived,
+                "allowlist_hash": "00",
+            });
+            let record: Record = serde_json::from_value(record).expect("a record");
+            let done = LastDecision::from(&record).done(status);
+            done.map(|(done, when)| format!("{done}{when}"))
+        };
+        for (status, action, outcome, lived, said) in [
+            (
+                "exited",
+                "kill",
+                "done",
+                Some(7.2),
+                "ended by dockwarden after 7 ms, 2026-01-01 00:00:00 UTC",
+            ),
+            (
+                "dead",
+                "remove",
+                "done",
+                None,
+                "ended by dockwarden 2026-01-01 00:00:00 UTC",
+            ),
+            (
+                "created",
+                "kill",
+                "never-ran",
+                Some(0.0),
+                "ended by dockwarden before it ran, 2026-01-01 00:00:00 UTC",
+            ),
+            (
+                "paused",
+                "pause",
+                "done",
+                None,
+                "paused by dockwarden, 2026-01-01 00:00:00 UTC",
+            ),
+        ] {
+            let told = done(status, action, outcome, lived);
+            assert_eq!(told.as_deref(), Some(said), "{status}");
+        }
+        for (status, action, outcome) in [
+            ("running", "kill", "done"),
+            ("paused", "kill", "done"),
+            ("exited", "pause", "done"),
+            ("exited", "kill", "ended-itself"),
+        ] {
+            assert_eq!(
+                done(status, action, outcome, None),
+                None,
+                "{status} {outcome}"
+            );
+        }
+    }
+}

@@ -133,19 +133,52 @@ mod tests {
         assert_eq!(long.chars().count(), LONGEST + 1);
     }
 
+    fn told(verdict: &str, action: &str, outcome: &str) -> String {
+        let record = serde_json::json!({
+            "v": 1, "seq": 1, "event": "decision", "time": "1970-01-01T00:00:00Z", "host": "h",
+            "container_id": "ab".repeat(32), "labels": {}, "verdict": verdict, "trigger": "start",
+            "mode": "enforce", "action": action, "outcome": outcome, "lived_ms": 7.0, "allowlist_hash": "00",
+        });
+        became(&serde_json::from_value(record).expect("a record"))
+    }
+
     #[test]
     fn what_cannot_be_judged_is_not_said_to_be_denied() {
-        let told = |verdict: &str| {
-            let record = serde_json::json!({
-                "v": 1, "seq": 1, "event": "decision", "time": "1970-01-01T00:00:00Z", "host": "h",
-                "container_id": "ab".repeat(32), "labels": {}, "verdict": verdict, "trigger": "start",
-                "mode": "enforce", "outcome": "ended-itself", "lived_ms": 7.0, "allowlist_hash": "00",
-            });
-            became(&serde_json::from_value(record).expect("a record"))
-        };
-        assert_eq!(told("denied"), "is denied, and ended by itself after 7 ms");
+        let ended_itself = |verdict| told(verdict, "kill", "ended-itself");
+        let denied = "is denied, and ended by itself after 7 ms";
+        assert_eq!(ended_itself("denied"), denied);
         let unknown = "can't be judged, and ended by itself after 7 ms";
-        assert_eq!(told("unknown"), unknown);
+        assert_eq!(ended_itself("unknown"), unknown);
+    }
+
+    #[test]
+    fn what_became_of_it_is_told_as_everywhere() {
+        for (action, outcome, became) in [
+            ("kill", "done", "was killed after 7 ms"),
+            ("stop", "done", "was stopped after 7 ms"),
+            ("remove", "done", "was removed after 7 ms"),
+            ("pause", "done", "was paused"),
+            ("kill", "never-ran", "was ended before it ran"),
+            ("kill", "gone", "is denied, and was ended by someone else"),
+            (
+                "kill",
+                "failed",
+                "is denied and could not be ended; trying again",
+            ),
+            ("kill", "escaped", "is denied and still runs"),
+            (
+                "kill",
+                "audit-only",
+                "is denied, and was left running (audit mode)",
+            ),
+            (
+                "kill",
+                "would-deny",
+                "would be denied: it is allowed by a rule that only audits",
+            ),
+        ] {
+            assert_eq!(told("denied", action, outcome), became);
+        }
     }
 
     #[test]

@@ -221,6 +221,31 @@ mod tests {
     }
 
     #[test]
+    fn one_image_under_many_names_is_allowed_by_one_rule() {
+        let list = Allowlist::parse(b"version = 1\nallow-nothing = true\n").expect("a list");
+        let now = Timestamp::UNIX_EPOCH;
+        let denials = |records: Vec<Record>| Denials {
+            records,
+            nothing: "",
+            last_of: None,
+        };
+        let named = |name: &str, image: &str| Record {
+            container_name: Some(name.to_owned()),
+            image: Some(image.to_owned()),
+            ..record("no-rule", None)
+        };
+        let all = vec![
+            named("sly_fox", "evil/miner"),
+            named("old_fox", "evil/miner"),
+            named("web", "shop/web:1"),
+        ];
+        let shown = ended(&denials(all), &[], (&list, Path::new("list")), now).into_string();
+        assert_eq!(shown.matches("<pre class=\"edit\">").count(), 2, "{shown}");
+        // What is said in full needs no sentence beside it.
+        assert_eq!(shown.matches("To allow it, add this to").count(), 2);
+    }
+
+    #[test]
     fn what_would_allow_it_is_said_where_a_record_tells_enough() {
         let list = |label: &str| {
             let text = format!(

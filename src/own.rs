@@ -92,7 +92,7 @@ pub async fn resolve(engine: &dyn Engine, listing: &Listing, named: Option<&str>
                 .map(|one| one.id.short())
                 .collect();
             Own::Unproven(format!(
-                "{} looked like it and none was",
+                "looked at {}; none of them is this process",
                 looked_at.join(", ")
             ))
         }

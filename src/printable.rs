@@ -1,6 +1,13 @@
-//! Foreign text as it may be shown: one table of what hides in it, or steers what shows it.
+//! Words as people are shown them: how many there are of something, and foreign text, with one table of what
+//! hides in it, or steers what shows it.
 
 use std::fmt::{self, Write};
+
+/// `1 container`, `2 containers`.
+pub fn counted(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
 
 /// Control characters (terminal escapes begin with one), line separators, marks that turn the
 /// direction of writing, and what has no width.

@@ -198,6 +198,28 @@ pub struct Record {
     pub allowlist_hash: String,
 }
 
+impl Record {
+    /// What became of the container, for people; none for what is allowed or can't be judged.
+    pub fn became(&self) -> Option<&'static str> {
+        Some(match self.outcome? {
+            Outcome::Done => match self.action {
+                Some(Action::Kill) => "killed",
+                Some(Action::Stop) => "stopped",
+                Some(Action::Pause) => "paused",
+                Some(Action::Remove) => "removed",
+                None => "ended",
+            },
+            Outcome::NeverRan => "ended before it ran",
+            Outcome::Gone => "ended by someone else",
+            Outcome::EndedItself => "ended by itself",
+            Outcome::Failed => "could not be ended; trying again",
+            Outcome::Escaped => "still runs",
+            Outcome::AuditOnly => "left running (audit mode)",
+            Outcome::WouldDeny => "allowed by a rule that only audits",
+        })
+    }
+}
+
 /// What was put on record.
 #[derive(Debug, Clone)]
 pub enum Entry {

@@ -1,4 +1,5 @@
-//! What another list or another mode would end among what runs, and whether that is too much. Pure.
+//! What another list or another mode would end among what runs, whether that is too much, and how that is told.
+//! Pure.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +7,12 @@ use jiff::Timestamp;
 
 use crate::allowlist::{Mode, Verdict};
 use crate::container::Container;
+use crate::printable::counted;
 use crate::status::{Enforcement, LoadedList, WouldEnd};
 use crate::together::judge_all;
+
+/// Of many containers that would be ended so many are named.
+const NAMED: usize = 10;
 
 /// What a change would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +85,37 @@ pub fn weigh(
     });
     weighed.would_end = would_end.collect();
     weighed
+}
+
+/// What is held back: where it is no other list, it is the mode.
+pub fn held(hash: &str, in_force: &str) -> &'static str {
+    match hash == in_force {
+        true => "leaving audit mode",
+        false => "a newer list",
+    }
+}
+
+/// Why the list of this hash is held back, as a sentence without its end: how many it would end of how many
+/// that run, and which; or else why that is not known.
+pub fn hold(
+    hash: &str,
+    in_force: &str,
+    weighed: Result<(usize, usize, &[String]), &str>,
+) -> String {
+    let what = held(hash, in_force);
+    let (would_end, running, names) = match weighed {
+        Ok(weighed) => weighed,
+        Err(error) => return format!("{what} waits: what it would end is not known ({error})"),
+    };
+    let named = names.get(..NAMED).unwrap_or(names);
+    let mut which = named.join(", ");
+    if names.len() > named.len() {
+        which = format!("{which} and {} more", names.len() - named.len());
+    }
+    format!(
+        "{what} is held back: it would end {would_end} of the {}: {which}",
+        counted(running, "running container")
+    )
 }
 
 #[cfg(test)]

@@ -750,16 +750,39 @@ fn a_name_that_one_had_leads_to_it() {
 #[test]
 fn the_page_counts_all_and_shows_what_hides() {
     let fake = Scripted::start();
-    for (number, image) in [(1, "good:1"), (2, "shop/front"), (3, "evil\u{202e}:1")] {
+    let images = ["good:1", "shop/front", "evil\u{202e}:1", "open:1"];
+    for (number, image) in (1..).zip(images) {
         let mut container = listed(&numbered(number), image);
         container["Labels"] = json!({"tier": "front"});
         fake.world().containers.insert(numbered(number), container);
     }
-    let list = format!("mode = \"audit\"\n{LIST}");
+    // Between two lives it counts as running everywhere; and one can't be judged.
+    fake.world().containers.get_mut(&numbered(2)).unwrap()["State"] = json!("restarting");
+    fake.world().broken_inspections.insert(numbered(4), 500);
+    let open = "[[allow]]\nrule = \"open\"\nimage = \"open\"\ngrants = []\n";
+    let list = format!("mode = \"audit\"\n{LIST}{open}");
     let warden = fake.warden(&list, "1h");
     let page = |query: &str| warden.get(&format!("/{query}")).body;
-    let all = "<dd>2 allowed, 1 denied</dd>";
+    let all = "<dd>2 allowed, 1 denied, 1 unknown</dd>";
     eventually("all are counted", SOON, || page("").contains(all));
+    let counts: Vec<_> = page("")
+        .split("data-label=\"Running\">")
+        .skip(1)
+        .map(|rest| rest.chars().next())
+        .collect();
+    assert_eq!(counts, ['1', '1', '0'].map(Some), "of each rule");
+    assert!(page("").contains("can't be judged yet"));
+    warden.write_list_by_rename("version = 2\n");
+    eventually("a bad list is told with its time", SOON, || {
+        let page = page("");
+        let told = page.split_once("A newer list is not in force: ");
+        let banner = told.and_then(|(_, rest)| rest.split_once("</p>"));
+        // To the second.
+        banner.is_some_and(|(banner, _)| {
+            let read = banner.rsplit_once("(read ").map(|(_, read)| read.len());
+            read == Some("2026-01-01 00:00:00 UTC)".len())
+        })
+    });
     let some = page("?name=n1");
     assert!(some.contains(all), "{some}");
     assert!(some.contains(&numbered(1)[..12]) && some.contains("shop/front"));
@@ -771,6 +794,67 @@ fn the_page_counts_all_and_shows_what_hides() {
     let whole = page("");
     assert!(whole.contains("evil\\u{202e}:1"), "{whole}");
     assert!(!whole.contains('\u{202e}'), "{whole}");
+}
+
+/// Nothing was denied, or nobody can tell: that is not the same.
+#[test]
+fn the_page_says_what_is_not_known_of_denials() {
+    let fake = Scripted::start();
+    let api = |options: &[&str]| {
+        let api = fake.builder(LIST, "1h").subcommand("api");
+        let api = api.args(options).start();
+        api.wait_ready();
+        api
+    };
+    let told = |api: &Warden, text: &str| {
+        let page = api.get("/").body;
+        assert!(page.contains(text), "{text}\n{page}");
+    };
+    told(
+        &api(&[]),
+        "No audit log is read here: what was denied is not known.",
+    );
+    told(
+        &fake.warden(LIST, "1h"),
+        "Nothing since dockwarden started.",
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("audit.jsonl");
+    let api = api(&["--audit-log", log.to_str().unwrap()]);
+    told(
+        &api,
+        "There is no audit log yet: what was denied is not known.",
+    );
+    std::os::unix::fs::symlink(&log, &log).unwrap();
+    told(
+        &api,
+        "The audit log can't be read: what was denied is not known.",
+    );
+
+    std::fs::remove_file(&log).unwrap();
+    let now = jiff::Timestamp::now();
+    let record = |seq: i64| {
+        let record = json!({
+            "v": 1, "seq": seq, "event": "decision", "host": "h", "container_id": numbered(1),
+            "time": now - jiff::SignedDuration::from_secs(1_100 - seq), "labels": {}, "image": "evil",
+            "verdict": "denied", "reason": "no-rule", "detail": "no rule matches", "trigger": "start",
+            "mode": "enforce", "action": "kill", "outcome": "done", "allowlist_hash": "00",
+        });
+        format!("{record}\n")
+    };
+    let records = |count: i64| (1..=count).map(record).collect::<String>();
+    std::fs::write(&log, records(0)).unwrap();
+    told(&api, ">Nothing.<");
+    std::fs::write(&log, records(60)).unwrap();
+    told(&api, "The newest 50 of 60.");
+    told(&api, "Ended per hour, the last day (UTC): 60 in all");
+    std::fs::write(&log, records(1_100)).unwrap();
+    told(&api, "The newest 50 of the last 1,000 denials.");
+    told(
+        &api,
+        "Ended per hour (UTC), of the last 1,000 denials: 1000 in all",
+    );
+    assert_eq!(api.get("/").body.matches(">killed<").count(), 50);
 }
 
 #[test]

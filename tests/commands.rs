@@ -275,7 +275,7 @@ fn check_running_names_what_would_be_ended() {
         .run();
     run.expect(1);
     assert!(
-        run.stdout.contains("evil-1") && run.stdout.contains("no-rule"),
+        run.stdout.contains("evil-1") && run.stdout.contains("denied    no rule matches"),
         "{run:?}"
     );
     assert!(!run.stdout.contains("good-1"), "{run:?}");
@@ -330,9 +330,9 @@ fn ps_shows_every_container_and_its_verdict() {
         )
     };
     for (name, parts) in [
-        ("good-1", ["good:1", "running", "allowed", "rule good"]),
-        ("evil-1", ["evil:1", "running", "denied", "no-rule"]),
-        ("evil-2", ["evil:1", "created", "denied", "no-rule"]),
+        ("good-1", ["good:1", "running", "allowed   rule good"]),
+        ("evil-1", ["evil:1", "running", "denied    no rule matches"]),
+        ("evil-2", ["evil:1", "created", "denied    no rule matches"]),
     ] {
         let (line, second) = row(name);
         assert_eq!(second, None, "{run:?}");
@@ -542,7 +542,8 @@ fn explain_remembers_what_is_gone() {
             .on(&engine)
             .run();
         run.expect(1);
-        assert!(run.stdout.contains("denied: no-rule"), "{run:?}");
+        let told = format!("{name}: denied, killed: no-rule: no rule matches");
+        assert!(run.stdout.contains(&told), "{run:?}");
     }
     // The log answers without an engine, where it can.
     let nowhere = ["--audit-log", &log, "--engine", "unix:///nowhere.sock"];

@@ -314,6 +314,12 @@ fn audit_mode_that_is_no_longer_asked_for_is_weighed() {
     warden.wait_ready();
     assert_eq!(held(&warden)["would_end"].as_array().unwrap().len(), 6);
     assert_eq!(warden.get_json("/readyz")["mode"], "audit");
+    let page = warden.get("/").body;
+    let told = "Leaving audit mode is held back: it would end 6 of the ";
+    assert!(page.contains(told), "{page}");
+    let command = format!("check --accept {}", warden.list_path().display());
+    assert!(page.contains(&command), "{page}");
+    warden.wait_for_log(|line| line.contains("leaving audit mode was held"), SOON);
     warden.wait_for_sweeps(2);
     shop.is_whole();
     let output = dockwarden(["check", "--accept", warden.list_path().to_str().unwrap()]);

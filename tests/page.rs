@@ -83,15 +83,22 @@ fn a_person_sees_live_what_runs_what_was_ended_and_why() {
     );
     eventually("it is shown as ended", SOON, || {
         let ended = browser.text("#ended");
-        ended.contains("miner") && ended.contains("web-3") && ended.contains("done")
+        ended.contains("miner") && ended.contains("web-3") && ended.contains("killed")
     });
-    for part in ["#containers", "#ended"] {
-        eventually("and what would allow it", SOON, || {
-            let shown = browser.text(part);
-            shown.contains("image = \"evil/miner:1\"")
-                && shown.contains("grants = [\"host-network\"]")
-        });
-    }
+    eventually("and what would allow it", SOON, || {
+        let shown = browser.text("#containers");
+        shown.contains("image = \"evil/miner:1\"") && shown.contains("grants = [\"host-network\"]")
+    });
+    // Once: where it is no longer above, too.
+    let edits = |part: &str| {
+        browser.run(&format!(
+            "return document.querySelectorAll('{part} pre.edit').length"
+        ))
+    };
+    eventually("that is said once", SOON, || {
+        (edits("#containers"), edits("#ended")) == (json!(2), json!(0))
+    });
+    assert!(!browser.text("#containers").contains("would allow it"));
 
     // Where to write that, too.
     let file = warden.list_path().display().to_string();
@@ -102,9 +109,9 @@ fn a_person_sees_live_what_runs_what_was_ended_and_why() {
         browser.run(&format!("document.querySelector({selector:?}).focus()"));
         browser.press(ENTER);
     };
-    focus("#ended button.copy");
+    focus("#containers button.copy");
     eventually("it is copied", SOON, || {
-        browser.text("#ended button.copy") == "Copied"
+        browser.text("#containers button.copy") == "Copied"
     });
     let order = "return document.querySelector('#containers thead th').getAttribute('aria-sort')";
     focus("#containers thead button");
@@ -194,7 +201,7 @@ fn a_person_sees_what_stands_in_the_way() {
     assert!(!notes.contains("later"), "{notes}");
 
     controller.write_list_by_rename("version = 1\nallow-nothing = true\n");
-    let held = "A newer list is held back: it would end 6 of the 6";
+    let held = "A newer list is held back: it would end 6 of the 6 running containers: n1, ";
     eventually("a list is held", SOON, || {
         browser.text("#banners").contains(held)
     });
@@ -235,6 +242,39 @@ fn behind_a_token_it_is_live_and_foreign_words_are_text() {
         0
     );
     assert!(browser.text("#banners").contains("audit"));
+}
+
+/// What did not change stays as it is; who has no room at the stream asks by the clock, and says so.
+#[test]
+fn only_what_changed_is_new_and_live_is_said_as_it_is() {
+    let engine = good(1);
+    let bad = listed(&numbered(7), "bad:1");
+    engine.world().containers.insert(numbered(7), bad);
+    let list = format!("mode = \"audit\"\n{GOOD}");
+    let warden = engine.warden(&list, "1h");
+    let listeners: Vec<_> = (0..32)
+        .map(|_| warden.stream("/decisions/stream", &[]))
+        .collect();
+    let browser = Browser::start();
+    browser.open(&format!("http://{}/", warden.address()));
+    eventually("it asks by the clock", SOON, || {
+        browser.text("#live") == "live, every 5 s"
+    });
+    drop(listeners);
+    eventually("it listens", SOON * 2, || browser.text("#live") == "live");
+
+    browser.run("document.querySelector('#containers button.copy').focus()");
+    browser.press(ENTER);
+    eventually("it is copied", SOON, || {
+        browser.text("#containers button.copy") == "Copied"
+    });
+    warden.write_list_by_rename(&format!(
+        "{list}[[allow]]\nrule = \"other\"\nimage = \"other:1\"\n"
+    ));
+    eventually("the list is shown", SOON, || {
+        browser.text("#list").contains("other:1")
+    });
+    assert_eq!(browser.text("#containers button.copy"), "Copied");
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod support;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use support::scripted::Scripted;
+use support::scripted::{Scripted, listed, numbered};
 use support::{Builder, SOON};
 
 const LIST: &str = "version = 1\n[[allow]]\nrule = \"good\"\nimage = \"good:1\"\n";
@@ -61,6 +61,28 @@ fn it_is_told_that_it_serves_what_it_does_that_it_lives_and_that_it_ends() {
     manager.wait_for(|line| line == "STATUS=audit mode: nothing is ended; 1 rule");
     assert!(warden.sigterm().0.success());
     manager.wait_for(|line| line == "STOPPING=1");
+}
+
+#[test]
+fn what_is_held_back_is_in_the_status() {
+    let engine = Scripted::start();
+    engine
+        .world()
+        .containers
+        .insert(numbered(1), listed(&numbered(1), "bad:1"));
+    let list = format!("guard = {{ share = 0.1, min = 1 }}\n{LIST}");
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().display().to_string();
+    let builder = || engine.builder(&list, "1h").args(["--state-dir", &state]);
+    let audit = builder().args(["--mode", "audit"]).start();
+    audit.wait_ready();
+    assert!(audit.sigterm().0.success());
+    let (manager, builder) = Manager::of(builder());
+    let warden = builder.start();
+    let audits = "STATUS=audit mode: nothing is ended; 1 rule";
+    manager.wait_for(|line| line == format!("{audits}; leaving audit mode is held back"));
+    warden.write_list_by_rename(&format!("{list}[[allow]]\nimage = \"other:1\"\n"));
+    manager.wait_for(|line| line == format!("{audits}; a newer list is held back"));
 }
 
 #[test]

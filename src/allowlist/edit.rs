@@ -18,8 +18,8 @@ const LONGER: SignedDuration = SignedDuration::from_hours(30 * 24);
 const LABEL: usize = 256;
 
 impl Allowlist {
-    /// What to write so that a denied container is allowed: a rule of its own, or lines of the nearest
-    /// rule. None where no line does that.
+    /// What to write so that a denied container is allowed: keys of the rule that the verdict names, or else a
+    /// rule of its own. None where no line does that.
     pub fn edit(&self, container: &Container, verdict: &Verdict, now: Timestamp) -> Option<String> {
         let reason = verdict.reason()?;
         let near = verdict.rule().and_then(|name| self.rule(name));
@@ -30,10 +30,9 @@ impl Allowlist {
             Reason::OverMax => vec![("max", (u64::from(rule.max?) + 1).to_string())],
             _ => changed_keys(rule, container, now)?,
         };
-        let name: String = rule.name.escape_debug().collect();
         let mut text = String::new();
         for (key, value) in lines {
-            let _ = writeln!(text, "{key} = {value}   # in rule {name}");
+            let _ = writeln!(text, "{key} = {value}");
         }
         Some(text)
     }

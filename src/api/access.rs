@@ -130,8 +130,9 @@ pub(super) fn guard<S>(router: Router<S>, access: Access) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    let of_defects =
-        CatchPanicLayer::custom(|_| Problem::internal("a defect met this request").into_response());
+    let of_defects = CatchPanicLayer::custom(|_| {
+        Problem::internal("a defect in dockwarden: please report it").into_response()
+    });
     router
         .layer(of_defects)
         .layer(middleware::from_fn_with_state(access, check))

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::filter::{Filter, Parameters};
 use super::listing::{Answer, Gone, Listing, View, last_decisions, listing, view};
+use super::page::Denials;
 use super::problem::Problem;
 use super::query::Pairs;
 use super::ready::Ready;
@@ -16,9 +17,11 @@ use super::turns::Turns;
 use super::{Shared, Sources, page};
 use crate::allowlist::Verdict;
 use crate::container::{Container, Who};
-use crate::journal::Filter as RecordFilter;
-use crate::record::Record;
+use crate::journal::{Decisions, Filter as RecordFilter};
 use crate::status::Snapshot;
+
+/// How many denials the page knows of.
+const DENIALS: usize = 1_000;
 
 /// The page for people
 #[utoipa::path(
@@ -27,7 +30,7 @@ use crate::status::Snapshot;
     params(Parameters),
     responses(
         (status = 200, description = "HTML", body = String, content_type = "text/html"),
-        (status = 400, description = "A parameter that can't be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is unknown or has a bad value", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The same while the engine is out of reach", body = String, content_type = "text/html")
     )
 )]
@@ -52,7 +55,7 @@ pub(super) async fn index(
     responses(
         (status = 200, description = "Containers, or the page", content((Listing = "application/json"), (String = "text/html"))),
         (status = 304, description = "Unchanged: it still has an `ETag` of `If-None-Match`"),
-        (status = 400, description = "A parameter that can't be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is unknown or has a bad value", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The engine is out of reach, or too many ask at once", body = Problem, content_type = "application/problem+json")
     )
 )]
@@ -194,12 +197,38 @@ fn wants_page(headers: &HeaderMap) -> bool {
         .any(|value| value.contains("text/html"))
 }
 
-/// Those of the last day.
-fn recent_denials(sources: &Sources, now: Timestamp) -> Vec<Record> {
+/// Those of the last day. (Of a log that can't be read the listing warned.)
+fn recent_denials(sources: &Sources, now: Timestamp) -> Denials {
     let filter = RecordFilter {
         verdict: Some("denied".to_owned()),
         since: Some(now - SignedDuration::from_hours(24)),
         ..RecordFilter::default()
     };
-    sources.search(&filter, 1_000).unwrap_or_default()
+    let found = sources.decisions.search(&filter, DENIALS);
+    let (nothing, last_of) = match (&found, &sources.decisions) {
+        (Err(_), _) => (
+            "The audit log can't be read: what was denied is not known.",
+            None,
+        ),
+        (Ok(_), Decisions::None) => (
+            "No audit log is read here: what was denied is not known.",
+            None,
+        ),
+        (Ok(_), Decisions::Foreign(path)) if !path.exists() => (
+            "There is no audit log yet: what was denied is not known.",
+            None,
+        ),
+        (Ok(found), _) if found.len() == DENIALS => ("", Some("the last 1,000 denials")),
+        (Ok(_), decisions) if decisions.forgets() => (
+            "Nothing among the last 1,000 records: no more are kept without an audit log.",
+            Some("the last 1,000 records"),
+        ),
+        (Ok(_), Decisions::Own(_, None)) => ("Nothing since dockwarden started.", None),
+        (Ok(_), _) => ("Nothing.", None),
+    };
+    Denials {
+        records: found.unwrap_or_default(),
+        nothing,
+        last_of,
+    }
 }

@@ -41,7 +41,7 @@ pub(super) struct Found {
     ),
     responses(
         (status = 200, description = "Records of the audit log", body = Found),
-        (status = 400, description = "A parameter that can't be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is unknown or has a bad value", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "Several ids begin as `container`", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "The audit log can't be read", body = Problem, content_type = "application/problem+json")
     )

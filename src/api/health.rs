@@ -74,7 +74,7 @@ pub(super) struct InForce {
     /// The list, with the keys of its file.
     #[schema(value_type = Object)]
     list: Arc<Allowlist>,
-    /// A newer list that is kept out as it is none.
+    /// Why the file's newer text is not in force: it is no valid list.
     error: Option<RejectedList>,
     /// A newer list that is held back.
     held: Option<Arc<HeldList>>,

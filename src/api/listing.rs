@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::Sources;
 use super::openapi::VerdictWord;
-use crate::allowlist::{Reason, RuleCheck, Verdict};
+use crate::allowlist::{Action, Reason, RuleCheck, Verdict};
 use crate::container::{
     Ancestor, Container, ContainerId, Port, State as ContainerState, is_grouping_label,
 };
@@ -66,6 +66,9 @@ pub(super) struct View {
     /// Its state, in the engine's words.
     #[schema(value_type = ContainerState)]
     pub(super) status: &'static str,
+    /// Whether it counts as running.
+    #[serde(skip)]
+    pub(super) is_live: bool,
     /// The engine's sentence, as of the listing's `as_of`.
     pub(super) status_text: Option<String>,
     /// When it was created.
@@ -95,7 +98,8 @@ pub(super) struct View {
     pub(super) reason: Option<Reason>,
     /// A sentence about the denial.
     pub(super) detail: Option<String>,
-    /// What to write into the list so that it is allowed, where a rule or a line does that.
+    /// What to write into the list so that it is allowed, where that helps: keys of `rule`, or, without one, a
+    /// rule of its own.
     pub(super) edit: Option<String>,
     /// The newest record about it.
     pub(super) last_decision: Option<LastDecision>,
@@ -140,6 +144,9 @@ pub(super) struct LastDecision {
     reason: Option<Reason>,
     /// What made us look.
     trigger: Trigger,
+    /// What was to be done.
+    #[serde(skip)]
+    action: Option<Action>,
     /// What became of it.
     outcome: Option<Outcome>,
     /// From its start to its death, in milliseconds.
@@ -147,13 +154,24 @@ pub(super) struct LastDecision {
 }
 
 impl LastDecision {
-    /// When it was ended and how long it had lived, where this decision did that.
-    pub(super) fn end(&self) -> Option<String> {
+    /// What dockwarden did by this decision to a container that is in this state now, and when.
+    pub(super) fn done(&self, status: &str) -> Option<(&'static str, String)> {
         let at = self.time.strftime("%F %T UTC");
-        match (self.outcome?, self.lived_ms) {
-            (Outcome::NeverRan, _) => Some(format!("before it ran, {at}")),
-            (Outcome::Done, Some(lived)) => Some(format!("after {lived:.0} ms, {at}")),
-            (Outcome::Done, None) => Some(format!("{at}")),
+        let is_pause = self.action == Some(Action::Pause);
+        let ended = "ended by dockwarden ";
+        match (status, self.outcome?) {
+            ("paused", Outcome::Done) if is_pause => {
+                Some(("paused by dockwarden, ", at.to_string()))
+            }
+            ("created" | "exited" | "dead", Outcome::NeverRan) => {
+                Some((ended, format!("before it ran, {at}")))
+            }
+            ("created" | "exited" | "dead", Outcome::Done) if !is_pause => {
+                Some(match self.lived_ms {
+                    Some(lived) => (ended, format!("after {lived:.0} ms, {at}")),
+                    None => (ended, at.to_string()),
+                })
+            }
             _ => None,
         }
     }
@@ -167,6 +185,7 @@ impl From<&Record> for LastDecision {
             verdict: record.verdict.clone(),
             reason: record.reason,
             trigger: record.trigger,
+            action: record.action,
             outcome: record.outcome,
             lived_ms: record.lived_ms,
         }
@@ -233,6 +252,7 @@ pub(super) fn view(
         image: container.image.clone(),
         image_id: container.image_id.clone(),
         status: container.state.as_str(),
+        is_live: container.state.is_live(),
         status_text: container.status_text.clone(),
         created_at: container.created_at,
         started_at: container.started_at,
@@ -259,4 +279,71 @@ pub(super) fn last_decisions(sources: &Sources) -> Option<BTreeMap<ContainerId, 
     let read = sources.decisions.last_by_container();
     read.inspect_err(|error| tracing::warn!(%error, "the audit log can't be read"))
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_done_is_said_of_what_is_still_so() {
+        let done = |status: &str, action: &str, outcome: &str, lived: Option<f64>| {
+            let record = json!({
+                "v": 1, "seq": 1, "event": "decision", "time": "2026-01-01T00:00:00Z", "host": "h",
+                "container_id": "ab".repeat(32), "labels": {}, "verdict": "denied", "trigger": "start",
+                "mode": "enforce", "action": action, "outcome": outcome, "lived_ms": lived,
+                "allowlist_hash": "00",
+            });
+            let record: Record = serde_json::from_value(record).expect("a record");
+            let done = LastDecision::from(&record).done(status);
+            done.map(|(done, when)| format!("{done}{when}"))
+        };
+        for (status, action, outcome, lived, said) in [
+            (
+                "exited",
+                "kill",
+                "done",
+                Some(7.2),
+                "ended by dockwarden after 7 ms, 2026-01-01 00:00:00 UTC",
+            ),
+            (
+                "dead",
+                "remove",
+                "done",
+                None,
+                "ended by dockwarden 2026-01-01 00:00:00 UTC",
+            ),
+            (
+                "created",
+                "kill",
+                "never-ran",
+                Some(0.0),
+                "ended by dockwarden before it ran, 2026-01-01 00:00:00 UTC",
+            ),
+            (
+                "paused",
+                "pause",
+                "done",
+                None,
+                "paused by dockwarden, 2026-01-01 00:00:00 UTC",
+            ),
+        ] {
+            let told = done(status, action, outcome, lived);
+            assert_eq!(told.as_deref(), Some(said), "{status}");
+        }
+        for (status, action, outcome) in [
+            ("running", "kill", "done"),
+            ("paused", "kill", "done"),
+            ("exited", "pause", "done"),
+            ("exited", "kill", "ended-itself"),
+        ] {
+            assert_eq!(
+                done(status, action, outcome, None),
+                None,
+                "{status} {outcome}"
+            );
+        }
+    }
 }

@@ -71,10 +71,10 @@ impl Modify for Everywhere {
             };
             let responses = &mut operation.responses.responses;
             if !OPEN.contains(&path.as_str()) {
-                responses.insert("401".into(), problem("Its token is none that lets in"));
+                responses.insert("401".into(), problem("No valid token was sent"));
             }
             responses.insert("421".into(), problem("`Host` is no name of this service"));
-            let late = || problem("It took too long, or too many ask for as much at once");
+            let late = || problem("It took too long, or there are too many such requests at once");
             responses.entry("503".into()).or_insert_with(late);
         }
     }

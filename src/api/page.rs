@@ -15,15 +15,25 @@ use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::listing::{Listing, View};
-use crate::printable;
+use crate::printable::{self, counted};
 use crate::record::{self, Record};
 use crate::status::Enforcement;
 use policy::{POLICY, SCRIPT, STYLE};
 
+/// What was denied in the last day, as far as it is known.
+pub(super) struct Denials {
+    /// The newest first.
+    pub(super) records: Vec<Record>,
+    /// What is said where there are none.
+    pub(super) nothing: &'static str,
+    /// Of what they are, where older ones are not known.
+    pub(super) last_of: Option<&'static str>,
+}
+
 pub(super) fn render(
     listing: &Listing,
     shown: &[&View],
-    denials: &[Record],
+    denials: &Denials,
     (enforcement, allowlist): (&Enforcement, &Path),
     now: Timestamp,
 ) -> Response {
@@ -43,7 +53,7 @@ pub(super) fn render(
                     span #live role="status" {}
                 }
                 div #banners data-live {
-                    @for message in banners::banners(listing, enforcement) {
+                    @for message in banners::banners(listing, enforcement, allowlist) {
                         p.banner role="alert" { (message) }
                     }
                     @if !enforcement.in_force.list.looks_at_powers() {
@@ -59,8 +69,8 @@ pub(super) fn render(
                 main {
                     (glance(listing, (enforcement, allowlist), now))
                     (tables::containers(shown, allowlist))
-                    (tables::ended(denials, (&enforcement.in_force.list, allowlist), now))
-                    (list::section(listing, enforcement, allowlist))
+                    (tables::ended(denials, shown, (&enforcement.in_force.list, allowlist), now))
+                    (list::section(listing, (enforcement, allowlist), now))
                 }
                 script { (PreEscaped(SCRIPT)) }
             }
@@ -69,8 +79,6 @@ pub(super) fn render(
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, POLICY.as_str()),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
         (header::VARY, "accept"),
     ];
     // Nothing hides in our own words.
@@ -83,10 +91,10 @@ fn glance(
     now: Timestamp,
 ) -> Markup {
     let running = |verdict: &str| {
-        let views = listing.data.iter();
-        let live = views.filter(|view| view.status == "running" || view.status == "paused");
+        let live = listing.data.iter().filter(|view| view.is_live);
         live.filter(|view| view.verdict == verdict).count()
     };
+    let unknown = running("unknown");
     let (verdict, word) = match enforcement.enforcing && listing.engine.connected {
         true => ("allowed", "yes"),
         false => ("denied", "no"),
@@ -94,10 +102,10 @@ fn glance(
     let in_force = &enforcement.in_force;
     html! {
         dl #glance .glance data-live {
-            div { dt { "Denied ones are ended" } dd.(verdict) { (word) } }
+            div { dt { "Enforcing" } dd.(verdict) { (word) } }
             div { dt { "Mode" } dd { (enforcement.mode.as_str()) } }
             @if let Some(path) = enforcement.paths.last() {
-                div { dt { "Ended by" } dd title=(path.purpose()) { (means(*path)) } }
+                div { dt { "How" } dd title=(path.purpose()) { (means(*path)) } }
             }
             div {
                 dt { "Engine" }
@@ -106,9 +114,15 @@ fn glance(
                     @else { span.denied { "out of reach" } }
                 }
             }
-            div { dt { "Running" } dd { (running("allowed") + running("self")) " allowed, " (running("denied")) " denied" } }
             div {
-                dt { "Allowlist, " (in_force.list.rules.len()) " rules" }
+                dt { "Running" }
+                dd {
+                    (running("allowed") + running("self")) " allowed, " (running("denied")) " denied"
+                    @if unknown > 0 { ", " (unknown) " unknown" }
+                }
+            }
+            div {
+                dt { "Allowlist, " (counted(in_force.list.rules.len(), "rule")) }
                 dd {
                     a href="#list" title=(allowlist.display()) { (file_name(allowlist)) } " "
                     span.quiet { "read " (ago(now.duration_since(in_force.loaded_at).as_secs())) }
@@ -121,9 +135,9 @@ fn glance(
 /// What ends what is denied, in the words of a newcomer.
 fn means(path: record::Path) -> &'static str {
     match path {
-        record::Path::Api => "the engine's kill",
-        record::Path::Pid => "a signal",
-        record::Path::Gate => "a signal before it begins",
+        record::Path::Api => "engine's kill",
+        record::Path::Pid => "signal",
+        record::Path::Gate => "signal before start",
     }
 }
 

@@ -72,8 +72,7 @@ impl Problem {
     }
 
     pub(super) fn misdirected() -> Self {
-        let detail =
-            "this service is not called by that name: --allowed-host makes it one of its own";
+        let detail = "this service does not answer to that host name; --allowed-host adds it";
         Self::new(StatusCode::MISDIRECTED_REQUEST, detail)
     }
 

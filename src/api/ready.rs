@@ -95,7 +95,7 @@ impl Ready {
     /// it to be used by the next.
     async fn made(&self, sources: Arc<Sources>, asked: Instant) -> Result<Arc<Made>, Problem> {
         let Ok(mut latest) = timeout(WAIT, self.latest.clone().lock_owned()).await else {
-            return Err(Problem::busy("too many ask for as much at once"));
+            return Err(Problem::busy("too many such requests at once; ask again"));
         };
         if let Some(made) = latest.take() {
             let is_true = made.begun >= asked

@@ -47,9 +47,9 @@ impl Default for Streams {
     params(("Last-Event-ID" = Option<u64>, Header, description = "What was told last: all after it follows that is still on record")),
     responses(
         (status = 200, description = "Events, of which `data` is a record as JSON", body = String, content_type = "text/event-stream"),
-        (status = 400, description = "A header or parameter that can't be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A header or parameter is unknown or has a bad value", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "The audit log can't be read", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "As many listen already as may at once", body = Problem, content_type = "application/problem+json")
+        (status = 503, description = "32 clients listen already, and no more may", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn decisions(
@@ -65,7 +65,7 @@ pub(super) async fn decisions(
     let after = last_event_id(&headers)?;
     let slot = slots
         .try_acquire_owned()
-        .map_err(|_| Problem::busy("as many listen already as may at once"))?;
+        .map_err(|_| Problem::busy("32 clients listen already, and no more may"))?;
     let feed = Feed::open(sources.decisions.clone(), after)
         .await
         .map_err(|error| Problem::unreadable_log(&error))?;

@@ -39,7 +39,7 @@ impl Turns {
     pub(super) async fn next(&self) -> Result<Turn, Problem> {
         match timeout(WAIT, self.0.clone().acquire_owned()).await {
             Ok(Ok(turn)) => Ok(Turn { _permit: turn }),
-            _ => Err(Problem::busy("too many ask for as much at once")),
+            _ => Err(Problem::busy("too many such requests at once; ask again")),
         }
     }
 

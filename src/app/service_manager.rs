@@ -9,7 +9,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::allowlist::Mode;
+use crate::printable::counted;
 use crate::status::Enforcement;
+use crate::weigh::held;
 
 /// Asks a loop for a sign of life.
 pub(super) type Pulse = mpsc::Sender<oneshot::Sender<()>>;
@@ -75,10 +77,7 @@ async fn lives(pulse: Option<&Pulse>, patience: Duration) -> bool {
 
 /// One line for `systemctl status`.
 fn status(enforcement: &Enforcement) -> String {
-    let rules = match enforcement.in_force.list.rules.len() {
-        1 => "1 rule".to_owned(),
-        number => format!("{number} rules"),
-    };
+    let rules = counted(enforcement.in_force.list.rules.len(), "rule");
     let hindrance = enforcement.hindrance.as_deref();
     let doing = match (enforcement.mode, hindrance) {
         (_, Some(hindrance)) => format!("not enforcing: {hindrance}"),
@@ -86,10 +85,14 @@ fn status(enforcement: &Enforcement) -> String {
         (Mode::Enforce, None) if enforcement.enforcing => "enforcing".to_owned(),
         (Mode::Enforce, None) => "not enforcing".to_owned(),
     };
-    let newer = match (&enforcement.rejected, &enforcement.held) {
-        (Some(_), _) => "; the file is not valid, the last good list is in force",
-        (None, Some(_)) => "; a newer list is held back",
-        (None, None) => "",
+    let newer = match (&enforcement.rejected, enforcement.held.as_deref()) {
+        (Some(_), _) => "; the file is not valid, the last good list is in force".to_owned(),
+        (None, Some(one)) => {
+            let what = held(&one.hash, &enforcement.in_force.hash);
+            let waits = one.error.is_some();
+            format!("; {what} {}", if waits { "waits" } else { "is held back" })
+        }
+        (None, None) => String::new(),
     };
     format!("{doing}; {rules}{newer}")
 }

@@ -9,11 +9,12 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::accept::accept;
-use super::one_shot::{self, Judged, ListArguments, SourceArguments, counted, note};
+use super::one_shot::{self, Judged, ListArguments, SourceArguments, note};
 use super::table::{self, View};
 use super::{Answer, FINE, NO, Output, PrintArguments};
 use crate::allowlist::Allowlist;
 use crate::image::hash_of_repo_digest;
+use crate::printable::counted;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
-use super::one_shot::{self, Judged, SourceArguments, counted};
+use super::one_shot::{self, Judged, SourceArguments};
 use super::table::{self, VerdictView};
 use super::{Answer, FINE, NO, Output, PrintArguments};
 use crate::allowlist::Verdict;
+use crate::printable::counted;
 use crate::status::LoadedList;
 
 #[derive(Debug, Args)]

@@ -171,15 +171,14 @@ fn say_records(records: &[Record], output: Output) -> Answer {
             for record in records {
                 let name = record.container_name.as_deref();
                 let name = name.unwrap_or(record.container_id.short());
-                let mut line = format!("{} {name}: {}", record.time, record.verdict);
+                let became = record.became().map(|became| format!(", {became}"));
+                let became = became.unwrap_or_default();
+                let mut line = format!("{} {name}: {}{became}", record.time, record.verdict);
                 let rule = record.rule.as_deref().filter(|_| record.reason.is_none());
                 let rule = rule.map(|rule| format!("rule `{rule}`"));
                 let reason = record.reason.map(|reason| reason.as_str());
-                let outcome = record.outcome.map(|outcome| outcome.as_str());
-                for part in [rule.as_deref(), reason, record.detail.as_deref(), outcome]
-                    .into_iter()
-                    .flatten()
-                {
+                let detail = record.detail.as_deref();
+                for part in [rule.as_deref(), reason, detail].into_iter().flatten() {
                     line.push_str(": ");
                     line.push_str(part);
                 }

@@ -15,6 +15,7 @@ use crate::docker::Docker;
 use crate::engine::{Engine, EngineError, Listing};
 use crate::look::{self, Asker, Memory};
 use crate::own;
+use crate::printable::counted;
 use crate::reload;
 use crate::status::{Candidate, ListError, LoadedList, Surroundings};
 use crate::together::judge_all;
@@ -158,12 +159,6 @@ pub(super) fn engine(arguments: &EngineArguments) -> Result<Docker, Failure> {
 pub(super) fn note(text: &str) {
     // The answer alone goes to standard output, and does so whether or not this is read.
     let _ = writeln!(std::io::stderr(), "{}", crate::printable::lines(text));
-}
-
-/// `1 container`, `2 containers`.
-pub(super) fn counted(number: usize, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
 }
 
 /// All containers of a host.

@@ -11,11 +11,12 @@ use serde_json::json;
 
 use super::daemon::state_beside;
 use super::duration;
-use super::one_shot::{self, ListArguments, counted, note, unreadable};
+use super::one_shot::{self, ListArguments, note, unreadable};
 use super::table;
 use super::{Answer, EngineArguments, FINE, Failure, NO, Output, PrintArguments};
 use crate::container::{ContainerId, LookUp};
 use crate::journal::{self, Filter};
+use crate::printable::counted;
 use crate::record::Outcome as RecordOutcome;
 use crate::restore::{Ended, Outcome, Restorer, ended};
 use crate::state::{self, Remembered};

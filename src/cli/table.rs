@@ -68,7 +68,7 @@ fn why(verdict: &Verdict) -> String {
             would_deny: false,
         } => format!("rule {rule}"),
         Verdict::Allowed { rule, .. } => format!("rule {rule}, audit: would deny"),
-        Verdict::Denied { reason, detail, .. } => format!("{reason}: {detail}"),
+        Verdict::Denied { detail, .. } => detail.clone(),
         Verdict::Unknown | Verdict::Own => String::new(),
     }
 }

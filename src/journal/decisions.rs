@@ -103,6 +103,14 @@ impl Decisions {
         }
     }
 
+    /// Whether older records than those that are found may be gone: memory has the last thousand alone.
+    pub fn forgets(&self) -> bool {
+        match self {
+            Self::Own(journal, None) => journal.recent().len() >= RECENT,
+            Self::Own(_, Some(_)) | Self::Foreign(_) | Self::None => false,
+        }
+    }
+
     /// The audit log's file, where there is one.
     pub(super) fn path(&self) -> Option<&Path> {
         match self {

@@ -198,6 +198,11 @@ fn tell_list(change: &ListChange) {
         hash.as_ref()
             .map(|hash| format!("guard = {{ accept = \"{hash}\" }}"))
     };
+    // The same list in another mode.
+    let (what, stays) = match hash == previous {
+        true => ("leaving audit mode", "that mode"),
+        false => ("allowlist", "the one before"),
+    };
     match outcome {
         ListOutcome::Applied => {
             tracing::info!(hash, previous, rules, "allowlist came into force");
@@ -207,7 +212,7 @@ fn tell_list(change: &ListChange) {
             in_force = previous,
             error,
             accept = accept(),
-            "allowlist was held until it can be told what it would end; the one before stays in force"
+            "{what} was held until it is known what it would end; {stays} stays in force"
         ),
         ListOutcome::Held => tracing::error!(
             hash,
@@ -216,7 +221,7 @@ fn tell_list(change: &ListChange) {
             running,
             containers = containers.join(", "),
             accept = accept(),
-            "allowlist was held: it would end too much; the one before stays in force"
+            "{what} was held: it would end too much; {stays} stays in force"
         ),
         ListOutcome::Invalid => tracing::error!(
             error,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::sentence;
-use crate::record::{Connection, Entry, Happening, ListOutcome, Outcome, Record, What};
+use crate::record::{Connection, Entry, Outcome, Record, What};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -61,23 +61,18 @@ impl Message {
             None => return None,
         };
         let text = sentence::of_decision(record);
-        Self::on_record(kind, &record.host, text, level, record)
-    }
-
-    fn of_happening(happening: &Happening, kind: &'static str, level: Level) -> Option<Self> {
-        let text = sentence::of_happening(&happening.what);
-        Self::on_record(kind, &happening.host, text, level, happening)
+        Self::on_record(kind, &record.host, &text, level, record)
     }
 
     fn on_record(
         kind: &'static str,
         host: &str,
-        text: String,
+        text: &str,
         level: Level,
         record: &impl Serialize,
     ) -> Option<Self> {
         Some(Self {
-            text: sentence::on_host(host, &text),
+            text: sentence::on_host(host, text),
             level,
             // A record is made of strings, numbers and maps with string keys: it always serialises.
             record: serde_json::to_value(record).ok()?,
@@ -118,28 +113,40 @@ impl Listener {
             Entry::Decision(record) => return Message::of_decision(record),
             Entry::Happening(happening) => happening,
         };
-        let (kind, level) = match &happening.what {
-            What::Allowlist(change) => match change.outcome {
-                ListOutcome::Applied => return None,
-                ListOutcome::Held => ("allowlist-held", Level::Critical),
-                ListOutcome::Invalid => ("allowlist-invalid", Level::Critical),
-                ListOutcome::LastAccepted => ("allowlist-last-accepted", Level::Critical),
-            },
+        let (kind, level, text) = self.of_happening(&happening.what)?;
+        Message::on_record(kind, &happening.host, &text, level, &**happening)
+    }
+
+    fn of_happening(&mut self, what: &What) -> Option<(&'static str, Level, String)> {
+        match what {
+            What::Allowlist(change) => {
+                let (kind, text) = sentence::of_list(change)?;
+                Some((kind, Level::Critical, text))
+            }
             // The first one of a process is no change.
-            What::Mode { previous: None, .. } => return None,
-            What::Mode { .. } => ("mode", Level::Warning),
-            What::Engine { change, .. } => {
+            What::Mode { previous: None, .. } => None,
+            What::Mode { mode, .. } => {
+                let text = format!("the mode is {} now", mode.as_str());
+                Some(("mode", Level::Warning, text))
+            }
+            What::Engine { change, error, .. } => {
                 let was_lost = self.engine_is_lost;
                 self.engine_is_lost = *change == Connection::Disconnected;
                 match (was_lost, self.engine_is_lost) {
-                    (false, true) => ("engine-lost", Level::Critical),
-                    (true, false) => ("engine-back", Level::Info),
-                    _ => return None,
+                    (false, true) => {
+                        let text = "the engine is out of reach, and nothing can be ended";
+                        let text = sentence::with(text, error.as_deref());
+                        Some(("engine-lost", Level::Critical, text))
+                    }
+                    (true, false) => {
+                        let text = "the engine answers again".to_owned();
+                        Some(("engine-back", Level::Info, text))
+                    }
+                    _ => None,
                 }
             }
-            What::Lifecycle { .. } | What::RestartPolicy { .. } => return None,
-        };
-        Message::of_happening(happening, kind, level)
+            What::Lifecycle { .. } | What::RestartPolicy { .. } => None,
+        }
     }
 }
 
@@ -147,7 +154,7 @@ impl Listener {
 mod tests {
     use super::*;
     use crate::allowlist::Mode;
-    use crate::record::ListChange;
+    use crate::record::{Happening, ListChange, ListOutcome};
 
     fn happening(what: What) -> Entry {
         let happening = Happening {

@@ -34,18 +34,17 @@ fn container() -> Container {
     }
 }
 
-/// Does with a list what the edit says.
-fn applied(text: &str, edit: &str) -> String {
-    if edit.contains("[[allow]]") {
+/// Does with a list, or with this rule of it, what the edit says.
+fn applied(text: &str, rule: Option<&str>, edit: &str) -> String {
+    let Some(rule) = rule else {
         let gone = "allow-nothing = true\n";
         return match edit.contains("# in place of the line `allow-nothing = true`\n") {
             true => text.replace(gone, "") + edit,
             false => text.to_owned() + edit,
         };
-    }
+    };
     let mut list: DocumentMut = text.parse().expect("TOML");
     for line in edit.lines() {
-        let (line, rule) = line.rsplit_once("   # in rule ").expect("a rule");
         let (key, value) = line.split_once(" = ").expect("a key");
         let rules = list["allow"].as_array_of_tables_mut().expect("rules");
         let mut rules = rules.iter_mut();
@@ -67,7 +66,8 @@ fn judged(text: &str, container: &Container) -> (Option<Reason>, Option<String>)
             "{edit}"
         );
     }
-    (verdict.reason(), edit.map(|edit| applied(text, &edit)))
+    let edited = edit.map(|edit| applied(text, verdict.rule(), &edit));
+    (verdict.reason(), edited)
 }
 
 #[track_caller]

@@ -1,15 +1,20 @@
 //! What a person has to know before anything else, in red: where enforcement is not happening, or not by
 //! the list that was written last.
 
+use std::path::Path;
+
 use crate::api::listing::Listing;
 use crate::status::{Enforcement, HeldList};
+use crate::weigh::hold;
 
-/// How many containers a banner names.
-const NAMES: usize = 10;
-
-pub(super) fn banners(listing: &Listing, enforcement: &Enforcement) -> Vec<String> {
+pub(super) fn banners(listing: &Listing, enforcement: &Enforcement, file: &Path) -> Vec<String> {
     let mut banners = Vec::new();
-    banners.extend(enforcement.held.as_deref().map(held));
+    let in_force = &enforcement.in_force.hash;
+    let held = enforcement
+        .held
+        .as_deref()
+        .map(|one| held(one, in_force, file));
+    banners.extend(held);
     if !listing.engine.connected {
         banners.push(match listing.age {
             None => "The engine is out of reach and was never read.".to_owned(),
@@ -26,34 +31,29 @@ pub(super) fn banners(listing: &Listing, enforcement: &Enforcement) -> Vec<Strin
     }
     if let Some(rejected) = &enforcement.rejected {
         banners.push(format!(
-            "A newer list is not in force: {} (read at {})",
-            rejected.message, rejected.at
+            "A newer list is not in force: {} (read {})",
+            rejected.message,
+            rejected.at.strftime("%F %T UTC")
         ));
     }
     banners
 }
 
-fn held(held: &HeldList) -> String {
+fn held(held: &HeldList, in_force: &str, file: &Path) -> String {
     let HeldList { hash, running, .. } = held;
-    let accept = format!("`guard = {{ accept = \"{hash}\" }}` in it lets it come into force.");
-    match &held.error {
-        Some(error) => format!(
-            "A newer list is held back, as nobody can tell what it would end: {error}. {accept}"
+    let names = held.names();
+    let weighed = match &held.error {
+        Some(error) => Err(error.as_str()),
+        None => Ok((names.len(), *running, &*names)),
+    };
+    let why = hold(hash, in_force, weighed);
+    let (first, rest) = why.split_at(1);
+    let why = first.to_ascii_uppercase() + rest;
+    match held.error {
+        Some(_) => format!("{why}."),
+        None => format!(
+            "{why}. To accept it, run `dockwarden check --accept {}`, or write `guard = {{ accept = \"{hash}\" }}` into it.",
+            file.display()
         ),
-        None => {
-            let mut names = held.names();
-            names.truncate(NAMES);
-            let more = held.would_end.len() - names.len();
-            let more = if more > 0 {
-                format!(" and {more} more")
-            } else {
-                String::new()
-            };
-            format!(
-                "A newer list is held back: it would end {} of the {running} containers that run: {}{more}. {accept}",
-                held.would_end.len(),
-                names.join(", "),
-            )
-        }
     }
 }

@@ -1,20 +1,29 @@
 //! The list in force, rule by rule.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use jiff::Timestamp;
 use maud::{Markup, html};
 
 use crate::allowlist::Rule;
 use crate::api::listing::Listing;
 use crate::status::Enforcement;
 
-pub(super) fn section(listing: &Listing, enforcement: &Enforcement, file: &Path) -> Markup {
+pub(super) fn section(
+    listing: &Listing,
+    (enforcement, file): (&Enforcement, &Path),
+    now: Timestamp,
+) -> Markup {
     let in_force = &enforcement.in_force;
+    let expiring: BTreeSet<&str> = in_force
+        .expiring(now)
+        .map(|(rule, _)| &*rule.name)
+        .collect();
     let mut running: BTreeMap<&str, usize> = BTreeMap::new();
     for view in &listing.data {
         if view.verdict == "allowed"
-            && view.status == "running"
+            && view.is_live
             && let Some(rule) = &view.rule
         {
             *running.entry(rule).or_default() += 1;
@@ -27,13 +36,13 @@ pub(super) fn section(listing: &Listing, enforcement: &Enforcement, file: &Path)
                 code { (in_force.hash) } " since " (in_force.loaded_at.strftime("%F %T")) " UTC"
             }
             p.quiet {
-                "It is read from " code { (file.display()) } ", where dockwarden runs. An edit there is in force when it is saved."
+                "Read from " code { (file.display()) } " on dockwarden's host. A saved edit is in force within a second."
             }
             div.wide {
                 table {
                     thead { tr {
                         th scope="col" { "Rule" } th scope="col" { "Allows" } th scope="col" { "Running" }
-                        th scope="col" { "Expires" } th scope="col" { "Reason" }
+                        th scope="col" { "Expires (UTC)" } th scope="col" { "Reason" }
                     } }
                     tbody {
                         @for rule in in_force.list.rules.iter() {
@@ -41,7 +50,7 @@ pub(super) fn section(listing: &Listing, enforcement: &Enforcement, file: &Path)
                                 th scope="row" { (rule.name) }
                                 td data-label="Allows" { (keys(rule)) }
                                 td data-label="Running" { (running.get(&*rule.name).copied().unwrap_or_default()) }
-                                td data-label="Expires" { @if let Some(expires) = rule.expires { (expires.strftime("%F %T")) } }
+                                td.soon[expiring.contains(&*rule.name)] data-label="Expires" { @if let Some(expires) = rule.expires { (expires.strftime("%F %T")) } }
                                 td data-label="Reason" { @if let Some(reason) = &rule.reason { (reason) } }
                             }
                         }

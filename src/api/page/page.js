@@ -3,10 +3,12 @@
 const filter = document.getElementById("filter");
 const state = document.getElementById("live");
 const sorted = new Map();
+// The parts that change, by their ids, as they were served last.
+const served = new Map();
 // (Without the name and password that an address may hold: browsers fetch none with them.)
 const here = location.origin + location.pathname + location.search;
 const copies = () => Array.from(document.querySelectorAll("button.copy"));
-let timer = null, fetching = false, again = false, took = 0;
+let events = null, timer = null, fetching = false, again = false, took = 0;
 // The host's clock, by this one: what is counted here began there.
 let ahead = 0;
 
@@ -34,8 +36,9 @@ function sort(table, column, direction) {
   });
 }
 
-function prepare() {
-  for (const table of document.querySelectorAll("table[data-sortable]")) {
+// Makes that work which needs scripts, in all of the page or in a part that is new.
+function prepare(root) {
+  for (const table of root.querySelectorAll("table[data-sortable]")) {
     Array.from(table.tHead.rows[0].cells).forEach((cell, column) => {
       const button = document.createElement("button");
       button.type = "button";
@@ -51,7 +54,7 @@ function prepare() {
     if (order) sort(table, order[0], order[1]);
   }
   // Browsers lend the clipboard to pages of this host and of https alone.
-  if (navigator.clipboard) for (const text of document.querySelectorAll("pre.edit")) {
+  if (navigator.clipboard) for (const text of root.querySelectorAll("pre.edit")) {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "copy";
@@ -62,7 +65,6 @@ function prepare() {
     });
     text.after(button);
   }
-  apply();
 }
 
 function age(seconds) {
@@ -93,23 +95,20 @@ async function refresh() {
     const focused = document.activeElement?.closest("[data-live] th")?.cellIndex;
     const part = document.activeElement?.closest("[data-live]")?.id;
     const copy = copies().indexOf(document.activeElement);
-    let changed = false;
     for (const old of document.querySelectorAll("[data-live]")) {
       const found = fresh.getElementById(old.id);
-      if (found && found.innerHTML !== old.dataset.seen) {
-        const seen = found.innerHTML;
-        old.replaceChildren(...found.childNodes);
-        old.dataset.seen = seen;
-        changed = true;
-      }
+      if (!found || found.innerHTML === served.get(old.id)) continue;
+      served.set(old.id, found.innerHTML);
+      old.replaceChildren(...found.childNodes);
+      prepare(old);
     }
-    if (changed) prepareOnce();
+    apply();
     countOn();
     if (copy >= 0) copies()[copy]?.focus();
     if (part && focused !== undefined) {
       document.querySelectorAll("#" + part + " thead th")[focused]?.querySelector("button")?.focus();
     }
-    state.textContent = "live";
+    state.textContent = events.readyState === EventSource.CLOSED ? "live, every 5 s" : "live";
     state.className = "allowed word";
   } catch {
     state.textContent = "no answer: what is shown may be old";
@@ -120,12 +119,11 @@ async function refresh() {
   if (again) { again = false; soon(); }
 }
 
-function prepareOnce() {
-  for (const table of document.querySelectorAll("table[data-sortable]")) {
-    if (table.querySelector("thead button")) table.tHead.querySelectorAll("button").forEach((button) => button.replaceWith(button.textContent));
-  }
-  copies().forEach((button) => button.remove());
-  prepare();
+// Where more listen than may, a browser does not try again by itself.
+function listen() {
+  if (events && events.readyState !== EventSource.CLOSED) return;
+  events = new EventSource(location.origin + "/decisions/stream");
+  events.addEventListener("decision", soon);
 }
 
 // Where much is shown and much happens, the page is idle for most of the time all the same.
@@ -145,8 +143,9 @@ document.addEventListener("keydown", (event) => {
     apply();
   }
 });
-prepare();
-new EventSource(location.origin + "/decisions/stream").addEventListener("decision", soon);
-setInterval(soon, 5000);
+for (const part of document.querySelectorAll("[data-live]")) served.set(part.id, part.innerHTML);
+prepare(document);
+listen();
+setInterval(() => { listen(); soon(); }, 5000);
 document.addEventListener("visibilitychange", soon);
 soon();

@@ -6,11 +6,11 @@ use std::path::Path;
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::{charts, file_name};
-use crate::allowlist::Allowlist;
-use crate::api::listing::{LastDecision, View};
+use super::{Denials, charts, file_name};
+use crate::allowlist::{Allowlist, Reason};
+use crate::api::listing::View;
 use crate::container::Container;
-use crate::record::Record;
+use crate::record::{Outcome, Record};
 
 /// How many of those that were ended are shown.
 const ENDED: usize = 50;
@@ -53,19 +53,22 @@ fn row(view: &View, file: &Path) -> Markup {
             td data-label="Status" {
                 (view.status)
                 @if let Some(text) = &view.status_text { br; span.quiet { (sentence(text, view.started_at)) } }
-                @if matches!(view.status, "created" | "exited" | "dead")
-                    && let Some(ended) = view.last_decision.as_ref().and_then(LastDecision::end) {
-                    br; span.quiet { "ended by dockwarden " span.when { (ended) } }
+                @if let Some((done, when)) = view.last_decision.as_ref().and_then(|last| last.done(view.status)) {
+                    br; span.quiet { (done) span.when { (when) } }
                 }
             }
             td.word.(view.verdict) data-label="Verdict" { (view.verdict) }
             td data-label="Why" {
-                @if view.verdict == "allowed" {
-                    @if let Some(rule) = &view.rule { "rule " code { (rule) } }
-                } @else {
-                    @if let Some(reason) = view.reason { (reason.as_str()) }
-                    @if let Some(detail) = &view.detail { br; span.quiet { (detail) } }
-                    @if let Some(edit) = &view.edit { (edit_of(edit, view.rule.as_deref(), file)) }
+                @match (view.verdict, &view.rule) {
+                    ("allowed", Some(rule)) => { "rule " code { (rule) } }
+                    ("unknown", _) => "can't be judged yet",
+                    ("self", _) => "dockwarden's own container",
+                    _ => (why(
+                        (view.reason, view.detail.as_deref()),
+                        view.edit.as_deref(),
+                        view.rule.as_deref(),
+                        file,
+                    )),
                 }
             }
         }
@@ -84,23 +87,39 @@ fn sentence(text: &str, started_at: Option<Timestamp>) -> Markup {
 }
 
 pub(super) fn ended(
-    denials: &[Record],
+    denials: &Denials,
+    shown: &[&View],
     (list, file): (&Allowlist, &Path),
     now: Timestamp,
 ) -> Markup {
-    // The same image ends again and again: what would allow it is said once.
-    let mut said = BTreeSet::new();
-    let rows = denials.iter().take(ENDED).map(|record| {
-        let edit = edit(record, list, now).filter(|edit| said.insert(edit.clone()));
+    let Denials {
+        records,
+        nothing,
+        last_of,
+    } = denials;
+    // The same image ends again and again: what would allow it is said once, above or here.
+    let above = shown.iter().filter_map(|view| {
+        let edit = view.edit.as_deref()?;
+        Some(essence(edit, view.rule.as_deref()))
+    });
+    let mut said: BTreeSet<_> = above.collect();
+    let rows = records.iter().take(ENDED).map(|record| {
+        let edit = edit(record, list, now);
+        let edit = edit.filter(|edit| said.insert(essence(edit, record.rule.as_deref())));
         (record, edit)
     });
+    let all = match last_of {
+        Some(last_of) => (*last_of).to_owned(),
+        None => records.len().to_string(),
+    };
     html! {
         section #ended data-live aria-labelledby="ended-title" {
-            h2 #ended-title { "Denied lately" }
-            @if denials.is_empty() {
-                p.quiet { "Nothing." }
+            h2 #ended-title { "Denied in the last 24 hours" }
+            @if records.is_empty() {
+                p.quiet { (nothing) }
             } @else {
-                div.charts { (charts::lived(denials)) (charts::per_hour(denials, now)) }
+                div.charts { (charts::lived(records)) (charts::per_hour(records, *last_of, now)) }
+                @if records.len() > ENDED { p.quiet { "The newest " (ENDED) " of " (all) "." } }
                 div.wide {
                     table data-sortable="ended" {
                         thead { tr {
@@ -113,6 +132,13 @@ pub(super) fn ended(
             }
         }
     }
+}
+
+/// What an edit does, whatever a rule of its own is called.
+fn essence(edit: &str, rule: Option<&str>) -> (Option<String>, String) {
+    let is_name = |line: &&str| line.starts_with("rule = ");
+    let lines = edit.lines().filter(|line| !is_name(line));
+    (rule.map(str::to_owned), lines.collect())
 }
 
 /// What would allow it by the list of now, where that denies what the record tells of it for the same reason: a
@@ -133,23 +159,34 @@ fn edit(record: &Record, list: &Allowlist, now: Timestamp) -> Option<String> {
     is_same.then(|| list.edit(&container, &verdict, now))?
 }
 
-/// What to write, and where: a rule of its own, or keys of the nearest one.
-fn edit_of(edit: &str, rule: Option<&str>, file: &Path) -> Markup {
+/// Why it is denied; what to write so that it is not, and where: a rule of its own, or keys of the nearest one. A
+/// rule of its own says the same as its sentence.
+fn why(
+    (reason, detail): (Option<Reason>, Option<&str>),
+    edit: Option<&str>,
+    rule: Option<&str>,
+    file: &Path,
+) -> Markup {
+    let detail = detail.filter(|_| edit.is_none() || rule.is_some());
     html! {
-        p.quiet {
-            "If you trust it, "
-            @match rule {
-                Some(rule) => { "set in rule " code { (rule) } " of " }
-                None => "add to ",
+        @if let Some(reason) = reason { (reason.as_str()) }
+        @if let Some(detail) = detail { br; span.quiet { (detail) } }
+        @if let Some(edit) = edit {
+            p.quiet {
+                "To allow it, "
+                @match rule {
+                    Some(rule) => { "change rule " code { (rule) } " in " }
+                    None => "add this to ",
+                }
+                a href="#list" title=(file.display()) { (file_name(file)) } ":"
             }
-            a href="#list" title=(file.display()) { (file_name(file)) } ":"
+            pre.edit { (edit) }
         }
-        pre.edit { (edit) }
     }
 }
 
 fn record_row(record: &Record, edit: Option<&str>, file: &Path) -> Markup {
-    let outcome = record.outcome.map_or("", |outcome| outcome.as_str());
+    let outcome = record.outcome.map_or("", Outcome::as_str);
     let lived = record.lived_ms.map(|lived| format!("{lived:.0}"));
     html! {
         tr {
@@ -157,11 +194,9 @@ fn record_row(record: &Record, edit: Option<&str>, file: &Path) -> Markup {
             td data-label="When" data-sort=(record.time) { (record.time.strftime("%F %T")) }
             td data-label="Image" { (record.image.as_deref().unwrap_or("none")) }
             td data-label="Why" {
-                @if let Some(reason) = record.reason { (reason.as_str()) }
-                @if let Some(detail) = &record.detail { br; span.quiet { (detail) } }
-                @if let Some(edit) = edit { (edit_of(edit, record.rule.as_deref(), file)) }
+                (why((record.reason, record.detail.as_deref()), edit, record.rule.as_deref(), file))
             }
-            td.word.(outcome) data-label="Outcome" { (outcome) }
+            td.word.(outcome) data-label="Outcome" { (record.became().unwrap_or_default()) }
             td data-label="Lived" data-sort=[&lived] { @if let Some(lived) = &lived { (lived) " ms" } }
         }
     }
@@ -186,6 +221,31 @@ mod tests {
     }
 
     #[test]
+    fn one_image_under_many_names_is_allowed_by_one_rule() {
+        let list = Allowlist::parse(b"version = 1\nallow-nothing = true\n").expect("a list");
+        let now = Timestamp::UNIX_EPOCH;
+        let denials = |records: Vec<Record>| Denials {
+            records,
+            nothing: "",
+            last_of: None,
+        };
+        let named = |name: &str, image: &str| Record {
+            container_name: Some(name.to_owned()),
+            image: Some(image.to_owned()),
+            ..record("no-rule", None)
+        };
+        let all = vec![
+            named("sly_fox", "evil/miner"),
+            named("old_fox", "evil/miner"),
+            named("web", "shop/web:1"),
+        ];
+        let shown = ended(&denials(all), &[], (&list, Path::new("list")), now).into_string();
+        assert_eq!(shown.matches("<pre class=\"edit\">").count(), 2, "{shown}");
+        // What is said in full needs no sentence beside it.
+        assert_eq!(shown.matches("To allow it, add this to").count(), 2);
+    }
+
+    #[test]
     fn what_would_allow_it_is_said_where_a_record_tells_enough() {
         let list = |label: &str| {
             let text = format!(
@@ -197,7 +257,7 @@ mod tests {
         let of_project = list("\"com.docker.compose.project\" = \"shop\"");
         let record_of_web = record("not-granted", Some("web"));
         let text = edit(&record_of_web, &of_project, now).expect("an edit");
-        assert_eq!(text, "grants = [\"host-network\"]   # in rule web\n");
+        assert_eq!(text, "grants = [\"host-network\"]\n");
         // It had a label that is not on record.
         let of_tier = list("tier = \"front\"");
         assert_eq!(edit(&record_of_web, &of_tier, now), None);

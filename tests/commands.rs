@@ -542,8 +542,8 @@ fn explain_remembers_what_is_gone() {
             .on(&engine)
             .run();
         run.expect(1);
-        let told = format!("{name}: denied, killed: no-rule: no rule matches");
-        assert!(run.stdout.contains(&told), "{run:?}");
+        let told = "brief: denied, killed: no-rule: no rule matches";
+        assert!(run.stdout.contains(told), "{run:?}");
     }
     // The log answers without an engine, where it can.
     let nowhere = ["--audit-log", &log, "--engine", "unix:///nowhere.sock"];

@@ -69,7 +69,7 @@ install: # program, manual, completions, systemd unit, a list that only audits: 
 CARGO_DEB = 3.8.0
 deb: # a Debian package of the same, in target/debian
 	scripts/install-missing $(BUILD) dpkg-shlibdeps=dpkg-dev
-	cargo deb --version 2>/dev/null | grep -qF $(CARGO_DEB) || cargo install --locked --debug cargo-deb --version $(CARGO_DEB)
+	cargo deb --version 2>/dev/null | grep -qF $(CARGO_DEB) || CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --debug cargo-deb --version $(CARGO_DEB)
 	$(BUILD_PROGRAM)
 	scripts/package-files $(PROGRAM) $(TARGET)/package
 	cargo deb --locked --no-build --profile $(PROFILE) $(if $(filter dev,$(PROFILE)),--fast)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::keep_dead::due;
 use super::outcome::Unended;
 use super::subject::ToldExec;
 use crate::allowlist::{Mode, Reason, Verdict};
@@ -153,17 +154,9 @@ impl History {
             State::Created => list.judge_at_create(&container, now),
             _ => list.judge(&container, now),
         };
-        match verdict {
-            Verdict::Allowed { .. } if !self.stays_dead_by(&enforcement.in_force.hash) => {
-                self.restart_policy.is_some()
-            }
-            Verdict::Allowed { .. } | Verdict::Denied { .. } => {
-                list.keep_dead && !self.is_kept_dead
-            }
-            // What there is to ask about it is asked when it is looked at.
-            Verdict::Unknown => true,
-            Verdict::Own => false,
-        }
+        // What there is to ask about it is asked when it is looked at.
+        verdict == Verdict::Unknown
+            || due(self, &enforcement.in_force, container.state, &verdict).is_some()
     }
 
     /// Whether it was ended by this list for something that was over with its life: a start by the engine would

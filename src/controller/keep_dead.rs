@@ -4,10 +4,39 @@
 use jiff::Timestamp;
 
 use super::attend::Attendance;
+use super::history::History;
 use crate::allowlist::{Mode, Verdict};
 use crate::container::{Container, State};
 use crate::engine::{Act, EngineError, RestartPolicy};
 use crate::record::{Trigger, What};
+use crate::status::LoadedList;
+
+/// What is to be done about a restart policy.
+pub(super) enum Due {
+    Take,
+    GiveBack,
+}
+
+/// The same by what is known of a container in that state, with its verdict there.
+pub(super) fn due(
+    history: &History,
+    in_force: &LoadedList,
+    state: State,
+    verdict: &Verdict,
+) -> Option<Due> {
+    let stays_dead = !state.is_live() && history.stays_dead_by(&in_force.hash);
+    let is_to_take = match verdict {
+        Verdict::Denied { .. } => true,
+        Verdict::Allowed { .. } => stays_dead,
+        Verdict::Unknown | Verdict::Own => return None,
+    };
+    match is_to_take {
+        true => (in_force.list.keep_dead && !history.is_kept_dead).then_some(Due::Take),
+        false => {
+            (history.is_kept_dead || history.restart_policy.is_some()).then_some(Due::GiveBack)
+        }
+    }
+}
 
 impl Attendance<'_> {
     /// Takes a denied container's restart policy, or gives an allowed one its own back. Failing costs
@@ -23,30 +52,26 @@ impl Attendance<'_> {
             // It may have been given another one.
             self.history.is_kept_dead = false;
         }
-        let list = &self.enforcement.in_force.list;
+        let in_force = &self.enforcement.in_force;
         let verdict = match container.state {
             // A start that is on its way is not kept waiting: if it comes, so does the end.
             State::Created if self.trigger == Trigger::Create => return,
-            State::Created => list.judge_at_create(container, Timestamp::now()),
+            State::Created => in_force.list.judge_at_create(container, Timestamp::now()),
             _ => verdict.clone(),
         };
         let subject = self.subject;
-        let hash = &self.enforcement.in_force.hash;
-        let stays_dead = !container.state.is_live() && self.history.stays_dead_by(hash);
-        let done = if verdict.is_denied() || (verdict.is_allowed() && stays_dead) {
-            if !list.keep_dead || self.history.is_kept_dead {
-                return;
+        let done = match due(self.history, in_force, container.state, &verdict) {
+            None => return,
+            Some(Due::Take) => {
+                let taken = self.take_policy(container);
+                subject.unless_marked_by_more_than_an_update(taken).await
             }
-            subject
-                .unless_marked_by_more_than_an_update(self.take_policy(container))
-                .await
-        } else if verdict.is_allowed() {
-            let given_back = self.give_policy_back(container);
-            subject
-                .unless_marked_by_more_than_an_update(given_back)
-                .await
-        } else {
-            return;
+            Some(Due::GiveBack) => {
+                let given_back = self.give_policy_back(container);
+                subject
+                    .unless_marked_by_more_than_an_update(given_back)
+                    .await
+            }
         };
         self.tell(done);
     }

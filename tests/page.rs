@@ -294,7 +294,9 @@ fn thousands_are_filtered_and_are_a_plain_table_without_scripts() {
     let other = format!("10e1{}", "0".repeat(60));
     engine.begin(&other, "good:1");
     let both = json!(["n10e1", format!("n{other}")]);
-    eventually("it is shown", SOON, || browser.run(VISIBLE) == both);
+    // (Asked for little: what looks at thousands of rows keeps the page itself from its work.)
+    eventually("it is shown", SOON, || browser.text("#shown") == "2 shown");
+    assert_eq!(browser.run(VISIBLE), both);
 
     browser.emulate(
         "Emulation.setScriptExecutionDisabled",

@@ -255,14 +255,16 @@ fn the_gate_meets_every_start() {
     let own = warden(&engine, LIST, GATE, ALL);
     let (id, is_started) = meet_at_the_gate(&engine, &own, &[]);
     assert!(!is_started, "the starter is told");
-    for ends in 2..5 {
+    let mut is_met_again = false;
+    for ends in 2.. {
         engine.docker(&["start", &id]);
         eventually("each is on record", SOON, || count_ends(&own, &id) == ends);
+        is_met_again |= end_of(&own, &id)["outcome"] == "never-ran";
+        if ends > TRIES || (ends > 3 && is_met_again) {
+            break;
+        }
     }
-    let mut ends = own.records();
-    ends.retain(|one| one["container_id"] == *id && !one["outcome"].is_null());
-    let met = ends.iter().filter(|one| one["outcome"] == "never-ran");
-    assert!(met.count() > 1, "it is met again: {ends:?}");
+    assert!(is_met_again, "{:?}", own.records());
     let powers = ["--rm", "--network=host"];
     let (passing, is_started) = meet_at_the_gate(&engine, &own, &powers);
     assert!(!is_started);

@@ -126,10 +126,10 @@ function listen() {
   events.addEventListener("decision", soon);
 }
 
-// Where much is shown and much happens, the page is idle for most of the time all the same.
+// Where much is shown and much happens, the page is idle for most of the time all the same, and never old for long.
 function soon() {
   if (timer !== null || document.hidden) return;
-  timer = setTimeout(() => { timer = null; refresh(); }, Math.max(400, 3 * took));
+  timer = setTimeout(() => { timer = null; refresh(); }, Math.min(Math.max(400, 3 * took), 10000));
 }
 
 filter.closest(".tools").hidden = false;

@@ -555,6 +555,29 @@ fn what_was_over_before_anybody_looked_is_started_again() {
     });
 }
 
+/// What ended before a rule kept it running is left as it is, though its start was heard.
+#[test]
+fn a_rule_that_comes_to_keep_running_starts_nothing_that_was_over() {
+    let engine = engine();
+    let warden = warden(&engine, &rule(""));
+    let over = engine.run(&[], "good:1", &["sleep", "1"]);
+    assert_allowed(&engine, &warden, &over, "good");
+    engine.wait_until_dead(&over, SOON);
+    let over = engine.life(&over);
+    let applied = || warden.metric("dockwarden_allowlist_reloads_total{outcome=\"applied\"}");
+    let before = applied();
+    warden.write_list_by_rename(&rule("keep-running = true"));
+    eventually("the list is in force", SOON, || applied() > before);
+    // It is looked at for that.
+    engine.docker_ok(&["rename", &over.id, "over"]);
+    let kept = engine.run(&[], "good:1", &["sleep", "1"]);
+    let first = engine.life(&kept).started_at;
+    eventually("another one has lived again", SOON, || {
+        engine.life(&kept).started_at != first
+    });
+    engine.assert_same(&[over]);
+}
+
 #[test]
 fn what_was_ended_stays_so() {
     let engine = engine();

@@ -13,8 +13,7 @@ use crate::record::Path;
 /// How long the engine's own kill waits for the number of a process.
 const FIRST_PROCESS: Duration = Duration::from_millis(50);
 
-/// Sends it. A failure is counted, and
-/// left to that one. `pid` is the process, where it was looked up already.
+/// Sends it. A failure is counted, and left to that one. `pid` is the process, where it was looked up already.
 pub(super) async fn signal(context: &Context, subject: &Subject, pid: Option<u32>) -> bool {
     let pid = match pid {
         Some(pid) => Some(pid),

@@ -207,8 +207,9 @@ impl<'a> Attendance<'a> {
         };
         let is_live = container.state.is_live();
         let is_kept = self.is_to_keep_running(&verdict);
-        // One that does not run counts where it was heard to start: it died before it could be looked at.
-        let has_run = is_live || self.starts > self.subject.heard().settled;
+        // One that does not run counts where this look is for its start: it died before it could be looked at.
+        let is_start = matches!(self.trigger, Trigger::Start | Trigger::Restart);
+        let has_run = is_live || (is_start && self.starts > self.subject.heard().settled);
         if has_run || !is_kept {
             self.history.is_to_revive |= self.subject.keep_running(is_kept);
         }

@@ -555,6 +555,25 @@ fn what_was_over_before_anybody_looked_is_started_again() {
     });
 }
 
+#[test]
+fn what_fails_to_start_again_is_tried_again() {
+    let engine = engine();
+    let dir = engine.dir().display();
+    let keys = format!("keep-running = true\ngrants = [\"bind:{dir}/source\"]");
+    let warden = warden(&engine, &rule(&keys));
+    let [source, away] = ["source", "away"].map(|name| engine.dir().join(name));
+    std::fs::create_dir(&source).expect("a directory to bind");
+    let mount = format!("--mount=type=bind,source={},target=/mnt", source.display());
+    let id = engine.run(&[&mount], "good:1", &["sleep", "1"]);
+    let first = assert_allowed(&engine, &warden, &id, "good");
+    std::fs::rename(&source, &away).expect("the mount's source goes");
+    warden.wait_for_log(|line| line.contains("could not be started again"), SOON);
+    std::fs::rename(&away, &source).expect("and comes back");
+    eventually("it has lived again", SOON, || {
+        engine.life(&id).started_at != first.started_at
+    });
+}
+
 /// What ended before a rule kept it running is left as it is, though its start was heard.
 #[test]
 fn a_rule_that_comes_to_keep_running_starts_nothing_that_was_over() {

@@ -9,8 +9,9 @@ use super::Context;
 use super::outcome::LATE_EVENT;
 use super::subject::Subject;
 use crate::allowlist::{Mode, Verdict};
+use crate::backoff::Backoff;
 use crate::container::State;
-use crate::engine::{Act, Acted};
+use crate::engine::{Act, Acted, EngineError};
 use crate::look::{self, Memory};
 
 /// The engine's own numbers: the first delay doubles up to the last, and begins anew after a life of
@@ -28,65 +29,71 @@ pub(super) fn delay(last: Option<Duration>, lived: Option<Duration>) -> Duration
 }
 
 /// Starts a container that has just died, after a while, unless someone wanted it dead or nothing
-/// wants it alive any more.
+/// wants it alive any more. What fails is tried again, where the engine's restart policies give up.
 pub(super) async fn start_again(
     context: Arc<Context>,
     subject: Arc<Subject>,
-    memory: Memory,
+    mut memory: Memory,
     delay: Duration,
 ) {
-    let starts = subject.heard().starts;
-    tokio::select! {
-        () = tokio::time::sleep(delay.max(LATE_EVENT)) => {}
-        () = context.shutdown.cancelled() => return,
-    }
-    {
-        let heard = subject.heard();
-        if heard.was_signalled || !heard.is_kept_running || heard.starts > starts {
-            return;
-        }
-    }
-    match wants_it(&context, &subject, memory).await {
-        Some(true) => {}
-        Some(false) => {
-            subject.keep_running(false);
-            return;
-        }
-        None => return,
-    }
     let id = subject.id.short();
-    match context.engine.act(&subject.id, Act::Start).await {
-        Ok(Acted::Done) => tracing::info!(id, "container stopped by itself and was started again"),
-        Ok(Acted::NotNeeded | Acted::Gone) => {}
-        Err(error) => tracing::warn!(
+    let (starts, gaps) = (subject.heard().starts, context.gaps());
+    let mut backoff = Backoff::new(delay.max(LATE_EVENT), LONGEST);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(backoff.delay()) => {}
+            () = context.shutdown.cancelled() => return,
+        }
+        {
+            let heard = subject.heard();
+            if heard.was_signalled || !heard.is_kept_running || heard.starts > starts {
+                return;
+            }
+        }
+        let error = match start_if_wanted(&context, &subject, &mut memory).await {
+            Ok(()) => return,
+            Err(error) => error.chain(),
+        };
+        tracing::warn!(
             id,
-            error = error.chain(),
+            error,
             "container stopped by itself and could not be started again"
-        ),
+        );
+        if context.gaps() != gaps {
+            // Somebody may have ended another life of it meanwhile.
+            return;
+        }
     }
 }
 
-/// Whether it is down, and a rule of the list in force still wants it running.
-async fn wants_it(context: &Context, subject: &Subject, mut memory: Memory) -> Option<bool> {
+/// Starts it where it is down and a rule of the list in force still wants it running.
+async fn start_if_wanted(
+    context: &Context,
+    subject: &Subject,
+    memory: &mut Memory,
+) -> Result<(), EngineError> {
     let enforcement = context.enforcement.borrow().clone();
     let list = &enforcement.in_force.list;
     let asker = |container: &_| list.question(container, Timestamp::now());
     let engine = context.engine.as_ref();
-    let looked = look::look(
-        engine,
-        &subject.id,
-        &mut memory,
-        &enforcement.surroundings,
-        &asker,
-    );
-    let container = looked.await.ok()??;
-    if container.state != State::Exited {
-        return None;
-    }
+    let surroundings = &enforcement.surroundings;
+    let looked = look::look(engine, &subject.id, memory, surroundings, &asker);
+    let container = looked.await?;
+    let Some(container) = container.filter(|container| container.state == State::Exited) else {
+        return Ok(());
+    };
     let rule = match enforcement.judge(&container, Timestamp::now()) {
         Verdict::Allowed { rule, .. } => list.rule(&rule),
         _ => None,
     };
-    let wants = rule.is_some_and(|rule| rule.keep_running);
-    Some(wants && enforcement.mode == Mode::Enforce)
+    let is_wanted = rule.is_some_and(|rule| rule.keep_running);
+    if !is_wanted || enforcement.mode != Mode::Enforce {
+        subject.keep_running(false);
+        return Ok(());
+    }
+    if context.engine.act(&subject.id, Act::Start).await? == Acted::Done {
+        let id = subject.id.short();
+        tracing::info!(id, "container stopped by itself and was started again");
+    }
+    Ok(())
 }

@@ -39,6 +39,7 @@ pub(super) async fn start_again(
     let id = subject.id.short();
     let (starts, gaps) = (subject.heard().starts, context.gaps());
     let mut backoff = Backoff::new(delay.max(LATE_EVENT), LONGEST);
+    let mut has_failed = false;
     loop {
         tokio::select! {
             () = tokio::time::sleep(backoff.delay()) => {}
@@ -50,6 +51,10 @@ pub(super) async fn start_again(
                 return;
             }
         }
+        if has_failed && context.gaps() != gaps {
+            // Somebody may have ended another life of it meanwhile.
+            return;
+        }
         let error = match start_if_wanted(&context, &subject, &mut memory).await {
             Ok(()) => return,
             Err(error) => error.chain(),
@@ -59,10 +64,7 @@ pub(super) async fn start_again(
             error,
             "container stopped by itself and could not be started again"
         );
-        if context.gaps() != gaps {
-            // Somebody may have ended another life of it meanwhile.
-            return;
-        }
+        has_failed = true;
     }
 }
 
